@@ -150,7 +150,7 @@ export class PostgresPlace implements QueuePlace {
   async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
     const { connection, leaseTtlMs, standBy, path, holder, logger, onStandBy } = this.#options;
     // Where the queue was removed: one that was made anew under its name has another lease.
-    await this.store.state();
+    await this.store.reads.state();
     if (!this.#options.hasChecksums) {
       logger?.warn(
         `Queue ${path}: the database keeps no checksums of its pages, so that what a disk has ` +

@@ -22,6 +22,7 @@ import type {
   Limit,
   QueueStore,
   ReadResult,
+  StoreReads,
   StoreState,
   TransactionResult,
 } from "../queue/store/contract.ts";
@@ -111,7 +112,8 @@ interface Changed {
   readonly held: Held | undefined;
 }
 
-export class PostgresStore implements QueueStore {
+export class PostgresStore implements QueueStore, StoreReads {
+  readonly reads: StoreReads = this;
   readonly path: string;
   readonly #options: PostgresStoreOptions;
   readonly #calls: NumberedCalls;

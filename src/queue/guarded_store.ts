@@ -15,10 +15,8 @@ import type {
   EditResult,
   FileSpace,
   QueueStore,
-  ReadResult,
-  StoreState,
+  StoreReads,
 } from "./store/contract.ts";
-import type { DeadLetter, Due } from "./store/types.ts";
 
 /** While packets are stored, the files are looked at this often. */
 const LOOK_MS = 1000;
@@ -46,6 +44,7 @@ export interface SpareSpace {
 
 export class GuardedStore implements QueueStore {
   readonly path: string;
+  readonly reads: StoreReads;
   readonly #store: QueueStore;
   readonly #files: QueueFiles;
   readonly #clock: Clock;
@@ -69,6 +68,7 @@ export class GuardedStore implements QueueStore {
     prepare?: () => void,
   ) {
     this.path = store.path;
+    this.reads = store.reads;
     this.#store = store;
     this.#files = files;
     this.#clock = clock;
@@ -227,26 +227,6 @@ export class GuardedStore implements QueueStore {
   #restore(): void {
     this.#restoredAtMs = this.#clock.nowMs();
     this.#spareIsOut = this.#spare?.restoreReserve() === false;
-  }
-
-  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
-    return this.#store.due(afterId, nowMs, order);
-  }
-
-  deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
-    return this.#store.deadLetters(afterId, maxBytes);
-  }
-
-  read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
-    return this.#store.read(afterId, maxBytes);
-  }
-
-  state(): StoreState | Promise<StoreState> {
-    return this.#store.state();
-  }
-
-  dataVersion(): number | Promise<number> {
-    return this.#store.dataVersion();
   }
 
   space(): FileSpace | Promise<FileSpace> {

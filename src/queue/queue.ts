@@ -152,7 +152,7 @@ export class OutboundQueue implements AsyncDisposable {
     this.#time = place.keepsTime === true
       ? new PassingTime(options.clock)
       : new QueueTime(options.clock, state);
-    this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
+    this.#reader = new PacketReader(store.reads, state, this.#graves(), options.clock, this.#time);
     this.#storing = new Storing(
       options.clock,
       (failure) => this.#listeners.storing.call(failure),
@@ -219,8 +219,8 @@ export class OutboundQueue implements AsyncDisposable {
     const { store } = place;
     try {
       // The version first: what another process commits in between is then noticed.
-      const dataVersion = await store.dataVersion();
-      return new OutboundQueue(place, options, await store.state(), dataVersion);
+      const dataVersion = await store.reads.dataVersion();
+      return new OutboundQueue(place, options, await store.reads.state(), dataVersion);
     } catch (error) {
       await store.close();
       throw error;
@@ -417,7 +417,7 @@ export class OutboundQueue implements AsyncDisposable {
    */
   async deadLetters(afterId: number, maxBytes: number): Promise<readonly DeadLetter[]> {
     this.#checkOpen(undefined);
-    return await this.#store.deadLetters(afterId, maxBytes);
+    return await this.#store.reads.deadLetters(afterId, maxBytes);
   }
 
   /**

@@ -10,14 +10,13 @@ import type {
   EditResult,
   FileSpace,
   FileStore,
-  ReadResult,
-  StoreState,
+  StoreReads,
 } from "./store/contract.ts";
 import type { SqliteStore } from "./store/sqlite_store.ts";
-import type { DeadLetter, Due } from "./store/types.ts";
 
 export class SyncedStore implements FileStore {
   readonly path: string;
+  readonly reads: StoreReads;
   readonly #store: SqliteStore;
   readonly #log: LogSync;
 
@@ -26,6 +25,7 @@ export class SyncedStore implements FileStore {
     this.path = store.path;
     this.#store = store;
     this.#log = new LogSync({ file: store.file, syncIn, clock });
+    this.reads = readsBehind(this.#log, store);
   }
 
   /** A removal alone is synced later. */
@@ -58,32 +58,12 @@ export class SyncedStore implements FileStore {
     return this.#log.sync();
   }
 
-  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
-    return this.#log.read(() => this.#store.due(afterId, nowMs, order));
-  }
-
-  deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
-    return this.#log.read(() => this.#store.deadLetters(afterId, maxBytes));
-  }
-
-  read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
-    return this.#log.read(() => this.#store.read(afterId, maxBytes));
-  }
-
-  state(): StoreState | Promise<StoreState> {
-    return this.#log.read(() => this.#store.state());
-  }
-
   edgeId(): string | undefined | Promise<string | undefined> {
     return this.#log.read(() => this.#store.edgeId());
   }
 
   enqueuedAtMs(id: number): number | undefined | Promise<number | undefined> {
     return this.#log.read(() => this.#store.enqueuedAtMs(id));
-  }
-
-  dataVersion(): number | Promise<number> {
-    return this.#log.read(() => this.#store.dataVersion());
   }
 
   space(): FileSpace | Promise<FileSpace> {
@@ -102,6 +82,17 @@ export class SyncedStore implements FileStore {
     await this.#log.close();
     this.#store.close();
   }
+}
+
+/** A store's reads, each once no sync is under way. */
+export function readsBehind(log: LogSync, store: SqliteStore): StoreReads {
+  return {
+    due: (...what) => log.read(() => store.due(...what)),
+    deadLetters: (...what) => log.read(() => store.deadLetters(...what)),
+    read: (...what) => log.read(() => store.read(...what)),
+    state: () => log.read(() => store.state()),
+    dataVersion: () => log.read(() => store.dataVersion()),
+  };
 }
 
 function bytesOf({ batches }: CommitResult): number {

@@ -1,4 +1,3 @@
-import type { LogSync } from "../queue/log_sync.ts";
 import type {
   CommitRequest,
   CommitResult,
@@ -6,11 +5,11 @@ import type {
   EditResult,
   FileSpace,
   QueueStore,
-  ReadResult,
+  StoreReads,
   StoreState,
 } from "../queue/store/contract.ts";
 import type { SqliteStore } from "../queue/store/sqlite_store.ts";
-import type { DeadLetter, Due } from "../queue/store/types.ts";
+import { readsBehind } from "../queue/synced_store.ts";
 import type { KnownCounts } from "./spool_bell.ts";
 import type { OpenQueue, SpoolFile } from "./spool_file.ts";
 import { checkSpare } from "./spool_tenure.ts";
@@ -18,10 +17,10 @@ import { checkSpare } from "./spool_tenure.ts";
 /** A queue in a spool: its transactions are shared with those of other queues. */
 export class SpoolStore implements QueueStore, OpenQueue {
   readonly path: string;
+  readonly reads: StoreReads;
   readonly #file: SpoolFile;
   readonly #queue: number;
   readonly #store: SqliteStore;
-  readonly #log: LogSync;
   #known: KnownCounts = { lastId: 0, deadPackets: 0 };
   #changesByOthers = 0;
 
@@ -30,7 +29,13 @@ export class SpoolStore implements QueueStore, OpenQueue {
     this.#file = file;
     this.#queue = queue;
     this.#store = store;
-    this.#log = file.log;
+    const reads = readsBehind(file.log, store);
+    this.reads = {
+      ...reads,
+      state: async () => this.#know(await reads.state()),
+      // What this process does elsewhere counts, too.
+      dataVersion: async () => await reads.dataVersion() + this.#changesByOthers,
+    };
     file.add(queue, this);
   }
 
@@ -79,27 +84,6 @@ export class SpoolStore implements QueueStore, OpenQueue {
     const { lastId, deadPackets } = state;
     this.#known = { lastId: Math.max(this.#known.lastId, lastId), deadPackets };
     return state;
-  }
-
-  async state(): Promise<StoreState> {
-    return this.#know(await this.#log.read(() => this.#store.state()));
-  }
-
-  /** See {@linkcode SqliteStore.dataVersion}; what this process does elsewhere counts, too. */
-  async dataVersion(): Promise<number> {
-    return await this.#log.read(() => this.#store.dataVersion()) + this.#changesByOthers;
-  }
-
-  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
-    return this.#log.read(() => this.#store.due(afterId, nowMs, order));
-  }
-
-  deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
-    return this.#log.read(() => this.#store.deadLetters(afterId, maxBytes));
-  }
-
-  read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
-    return this.#log.read(() => this.#store.read(afterId, maxBytes));
   }
 
   space(): FileSpace {

@@ -263,7 +263,7 @@ export class Committer {
   /** Takes over what other processes have committed. */
   async poll(): Promise<void> {
     if (this.#isClosed()) return;
-    const dataVersion = await this.#store.dataVersion();
+    const dataVersion = await this.#store.reads.dataVersion();
     if (dataVersion !== this.#dataVersion) await this.#takeOver(dataVersion);
   }
 
@@ -273,12 +273,12 @@ export class Committer {
    */
   async takeOver(): Promise<void> {
     if (this.#isClosed()) return;
-    await this.#takeOver(await this.#store.dataVersion());
+    await this.#takeOver(await this.#store.reads.dataVersion());
   }
 
   async #takeOver(dataVersion: number): Promise<void> {
     if (this.#isClosed()) return;
-    const state = await this.#store.state();
+    const state = await this.#store.reads.state();
     if (this.#isClosed()) return;
     this.#dataVersion = dataVersion;
     if (this.#take(state)) this.#events.grown();

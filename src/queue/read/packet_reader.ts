@@ -5,7 +5,7 @@
 
 import { lastIdOf } from "../../base/packet_batch.ts";
 import type { Clock, PacketBatch } from "../../base/ports.ts";
-import type { HandedOutCount, QueueStore, ReadResult, StoreState } from "../store/contract.ts";
+import type { HandedOutCount, ReadResult, StoreReads, StoreState } from "../store/contract.ts";
 import type { IdRange, PacketCount } from "../store/types.ts";
 import { type ExpiringQueue, Expiry } from "./expiry.ts";
 import { HandedOut } from "./handed_out.ts";
@@ -18,7 +18,7 @@ const RECENT_BYTES = 16 * 1024 * 1024;
 const NOTHING: ReadResult = { batches: [], damaged: undefined };
 
 export class PacketReader {
-  readonly #store: QueueStore;
+  readonly #store: StoreReads;
   readonly #expiry: Expiry;
   readonly #handedOut = new HandedOut();
   readonly #recent = new RecentBatches(RECENT_BYTES);
@@ -34,7 +34,7 @@ export class PacketReader {
    * @param time The time by which packets expire.
    */
   constructor(
-    store: QueueStore,
+    store: StoreReads,
     state: StoreState,
     graves: Omit<ExpiringQueue, "due">,
     clock: Clock,

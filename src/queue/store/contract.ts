@@ -157,20 +157,8 @@ export interface FileSpace {
   readonly freePages: number;
 }
 
-/**
- * The store as the queue uses it: an answer may come later, from a thread or a database. Each
- * method throws a `QueueFileError`.
- */
-export interface QueueStore {
-  /** The file's path without symbolic links. */
-  readonly path: string;
-  /**
-   * Removes, stores and counts: all of it or, when this throws, nothing; `QueueFileError.outcome`
-   * says when that is not known.
-   */
-  commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
-  /** Makes a change in the middle: as `commit`, all of it or nothing. */
-  edit(request: EditRequest): EditResult | Promise<EditResult>;
+/** What a queue can be asked without a change to it. */
+export interface StoreReads {
   /**
    * Which packets above `afterId` have expired, and when the next one will.
    *
@@ -198,6 +186,23 @@ export interface QueueStore {
    * microseconds.
    */
   dataVersion(): number | Promise<number>;
+}
+
+/**
+ * The store as the queue uses it: an answer may come later, from a thread or a database. Each
+ * method throws a `QueueFileError`, here and in {@linkcode StoreReads}.
+ */
+export interface QueueStore {
+  /** The file's path without symbolic links. */
+  readonly path: string;
+  readonly reads: StoreReads;
+  /**
+   * Removes, stores and counts: all of it or, when this throws, nothing; `QueueFileError.outcome`
+   * says when that is not known.
+   */
+  commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
+  /** Makes a change in the middle: as `commit`, all of it or nothing. */
+  edit(request: EditRequest): EditResult | Promise<EditResult>;
   space(): FileSpace | Promise<FileSpace>;
   /** Gives up to `pages` free pages back; see {@linkcode DatabaseFile.vacuumStep}. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace>;

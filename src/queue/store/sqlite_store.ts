@@ -19,6 +19,7 @@ import type {
   FileStore,
   Limit,
   ReadResult,
+  StoreReads,
   StoreState,
   TransactionRequest,
   TransactionResult,
@@ -59,7 +60,8 @@ export interface StoreParts {
   readonly window: IdWindow;
 }
 
-export class SqliteStore implements Omit<FileStore, "sync"> {
+export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
+  readonly reads: StoreReads = this;
   /** The file's path without symbolic links; of a queue in a spool with the queue's name. */
   readonly path: string;
   readonly file: DatabaseFile;
