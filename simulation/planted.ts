@@ -391,8 +391,8 @@ export const PLANTED: readonly Planted[] = [
     name: "packets are stored without room to move the log",
     file: LOG_ROOM,
     patches: [[
-      "if (growthBytes > Math.max(leftBytes, reserveBytes / 2)) {",
-      "if (growthBytes < 0) {",
+      "if (growthBytes <= mostBytes) return growthBytes;",
+      "return growthBytes;",
     ]],
   },
   {

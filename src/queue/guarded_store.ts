@@ -119,9 +119,19 @@ export class GuardedStore implements QueueStore {
 
   /** What removes goes through on a full disk. */
   edit(request: EditRequest): EditResult | Promise<EditResult> {
-    if (request.edit.kind !== "requeue") return this.inReserve(() => this.#store.edit(request));
-    this.#checkIntake();
-    return this.#store.edit(request);
+    const { edit } = request;
+    if (edit.kind === "requeue") {
+      this.#checkIntake();
+      return this.#store.edit(request);
+    }
+    const asked = () => this.#store.edit(request);
+    if (edit.kind !== "bury") return this.inReserve(asked);
+    // Dead letters for which there is no room keep no packets from being delivered.
+    const makesWay = edit.reason === "expired" ? "these" : "oldest";
+    return this.inReserve(
+      asked,
+      () => this.#store.edit({ ...request, edit: { ...edit, makesWay } }),
+    );
   }
 
   /** @throws {QueueFileError} Nothing may be stored now. */
@@ -172,8 +182,10 @@ export class GuardedStore implements QueueStore {
   /**
    * Does something that makes room, or without which none is ever made; on a full disk, in the
    * reserve.
+   *
+   * @param instead Where there is no room for it even so.
    */
-  async inReserve<T>(work: () => T | Promise<T>): Promise<T> {
+  async inReserve<T>(work: () => T | Promise<T>, instead = work): Promise<T> {
     let result: T;
     try {
       result = await work();
@@ -186,6 +198,7 @@ export class GuardedStore implements QueueStore {
       try {
         result = await work();
       } catch (again) {
+        if (isDiskFull(again) && instead !== work) return await this.inReserve(instead);
         // The next attempt finds a shorter log, and the reserve.
         await this.#giveBack();
         throw again;

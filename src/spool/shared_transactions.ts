@@ -30,7 +30,9 @@ export class SharedTransactions implements Transactions {
   readonly #release: SqliteStatement;
   readonly #undo: SqliteStatement;
   /** While several share one. */
-  #shared: { changed: boolean; storedBytes: number; isLost: boolean } | undefined;
+  #shared:
+    | { changed: boolean; storedBytes: number; buriedBytes: number; isLost: boolean }
+    | undefined;
 
   /** @param own Those that nobody shares. */
   constructor({ database, path }: DatabaseFile, own: Transactions) {
@@ -45,6 +47,10 @@ export class SharedTransactions implements Transactions {
     return this.#own.lastCommitMs;
   }
 
+  get buryBytes(): number {
+    return this.#own.buryBytes;
+  }
+
   begin(): void {
     if (this.#shared === undefined) this.#own.begin();
     else this.#savepoint.run([]);
@@ -55,9 +61,11 @@ export class SharedTransactions implements Transactions {
   }
 
   /** See {@linkcode Transactions.checkRoom}; of a shared one all of it is looked at, at its end. */
-  checkRoom(storedBytes: number): void {
-    if (this.#shared === undefined) this.#own.checkRoom(storedBytes);
-    else this.#shared.storedBytes += storedBytes;
+  checkRoom(storedBytes: number, buriedBytes: number): void {
+    const shared = this.#shared;
+    if (shared === undefined) return this.#own.checkRoom(storedBytes, buriedBytes);
+    shared.storedBytes += storedBytes;
+    shared.buriedBytes += buriedBytes;
   }
 
   commit(): void {
@@ -106,7 +114,7 @@ export class SharedTransactions implements Transactions {
       return failed(fileError(error, this.#path));
     }
     let committing = false;
-    const shared = this.#shared = { changed: false, storedBytes: 0, isLost: false };
+    const shared = this.#shared = { changed: false, storedBytes: 0, buriedBytes: 0, isLost: false };
     try {
       const outcomes = works.map((work): Outcome<T> => {
         const outcome = alone(work);
@@ -114,7 +122,7 @@ export class SharedTransactions implements Transactions {
         return outcome;
       });
       if (shared.changed) {
-        this.#own.checkRoom(shared.storedBytes);
+        this.#own.checkRoom(shared.storedBytes, shared.buriedBytes);
         committing = true;
         this.#own.commit();
       } else {

@@ -255,6 +255,43 @@ inEachPlace("a queue is opened, and emptied, on a disk without a free byte", asy
   assert.equal(queue.stats().packets, 20 * 64 - 3 * 400);
 }, NO_TMPFS);
 
+for (const bytes of [10, 1000]) {
+  inEachPlace(
+    `packets of ${bytes} bytes expire on a full disk: no removal lacks room for it`,
+    async (open) => {
+      using disk = new Disk("size=1m");
+      const clock = new ManualClock();
+      await using queue = await open(disk.queue, { clock });
+      await using lock = await tenureOf(queue, clock);
+      const sending = sendingSideOf(queue);
+      sending.answerDoorbell(lock);
+      // As dead letters they take more room: each has a row.
+      const packets = Array.from({ length: 10_000 / bytes }, () => "0123456789".repeat(bytes / 10));
+      for (let isFull = false; !isFull;) {
+        await queue.enqueueMany(packets, { ttlMs: 60_000 }).catch((error) => {
+          assert.equal(error.reason, "disk-full");
+          isFull = true;
+        });
+      }
+      const { packets: stored } = queue.stats();
+      clock.advance(61_000);
+      // All of them are passed over, so that nothing behind them would wait.
+      assert.deepEqual(await sending.readBatches(queue.removedThroughId, 1), []);
+      const { expiredPackets, deadPackets, droppedPackets } = queue.stats();
+      assert.equal(expiredPackets, stored);
+      assert.equal(deadPackets + droppedPackets, stored);
+      await sending.removeThrough(queue.lastId);
+      // In steps, as the command does it.
+      for (let firstId = 1; firstId <= queue.lastId; firstId += 100) {
+        await queue.removeDeadLetters({ firstId, lastId: firstId + 99 });
+      }
+      assert.equal(lock.spare.reserveBytes, lock.spare.wantedReserveBytes);
+      assert.equal(await queue.enqueue("there is room again"), queue.lastId);
+    },
+    NO_TMPFS,
+  );
+}
+
 inEachFile(
   "a file on a full disk becomes an edge's, and what the cluster has leaves it",
   async (open) => {

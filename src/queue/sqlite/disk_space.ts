@@ -13,6 +13,7 @@ export const PAGE_BYTES = 4096;
 const MOST_LOG_PAGES = 1000;
 /** What a removal and a checkpoint need on a full disk: twice the log. */
 const FULL_RESERVE_BYTES = 8 * 1024 * 1024;
+const BURIALS_IN_RESERVE = 16;
 /** On a small disk, this part of it, but not less than a removal takes. */
 const PART_OF_DISK = 4;
 const LEAST_RESERVE_BYTES = 128 * 1024;
@@ -22,6 +23,8 @@ export interface DiskShares {
   readonly reserveBytes: number;
   /** SQLite's `wal_autocheckpoint`. */
   readonly logPages: number;
+  /** So many bytes of dead letters are made in one transaction, which may be in the reserve. */
+  readonly buryBytes: number;
   /** Whether the disk's size is known, or assumed to be large. */
   readonly isKnown: boolean;
 }
@@ -48,6 +51,7 @@ export function diskShares(diskBytes: number | undefined): DiskShares {
   return {
     reserveBytes: Math.floor(reserveBytes),
     logPages: Math.max(1, logPages),
+    buryBytes: reserveBytes / BURIALS_IN_RESERVE,
     isKnown: diskBytes !== undefined,
   };
 }

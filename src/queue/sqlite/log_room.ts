@@ -66,16 +66,35 @@ export class LogRoom {
     const disk = this.#look();
     const { reserveBytes } = diskShares(disk?.diskBytes);
     this.#lookEveryBytes = reserveBytes / LOOKS_IN_RESERVE;
-    const pages = Number(this.#pageCount.all([])[0]?.[0]);
     if (disk !== undefined) {
-      const growthBytes = pages * PAGE_BYTES - disk.fileBytes;
-      const leftBytes = disk.freeBytes - LOG_OVERHEAD * bytes - LOG_BYTES_BESIDE;
+      const leftBytes = disk.freeBytes - logBytesFor(bytes);
       // The commit itself moves the log; where it cannot, removals need half the reserve.
-      if (growthBytes > Math.max(leftBytes, reserveBytes / 2)) {
-        throw queueFileError("disk-full", this.#path, "the disk is full");
-      }
+      const growthBytes = this.#growthWithin(disk, Math.max(leftBytes, reserveBytes / 2));
       if (leftBytes - growthBytes > PLENTY_BYTES) this.#plentyUntilMs = nowMs + PLENTY_FOR_MS;
     }
     this.#unseenBytes = 0;
   }
+
+  /**
+   * The same of packets that become dead letters, in the reserve where there is no other room. The
+   * file's growth leaves half of it free, which removals need from then on.
+   */
+  checkBuried(bytes: number): void {
+    const disk = this.#look();
+    if (disk === undefined) return;
+    const { reserveBytes } = diskShares(disk.diskBytes);
+    this.#growthWithin(disk, disk.freeBytes - Math.max(logBytesFor(bytes), reserveBytes / 2));
+  }
+
+  /** By how much the file grows once the log is moved into it. */
+  #growthWithin({ fileBytes }: DiskReading, mostBytes: number): number {
+    const growthBytes = Number(this.#pageCount.all([])[0]?.[0]) * PAGE_BYTES - fileBytes;
+    if (growthBytes <= mostBytes) return growthBytes;
+    throw queueFileError("disk-full", this.#path, "the disk is full");
+  }
+}
+
+/** What a commit of packets with so many bytes puts into the log. */
+function logBytesFor(bytes: number): number {
+  return LOG_OVERHEAD * bytes + LOG_BYTES_BESIDE;
 }

@@ -119,6 +119,8 @@ export type Edit =
     readonly reason: Exclude<DeathReason, "damaged">;
     readonly attempts: number;
     readonly words?: string | undefined;
+    /** On a full disk. `"oldest"`: as many older letters go; `"these"`: no letter is made. */
+    readonly makesWay?: "oldest" | "these";
   }
   | { readonly kind: "set-aside"; readonly lastId: number }
   | { readonly kind: "remove-packets"; readonly range: IdRange }

@@ -33,6 +33,8 @@ export const MOVE_PACKETS = 4096;
  * delivery, four times as long.
  */
 export const MOVE_BYTES = 512 * 1024;
+/** Of a dead letter's row, beside the packet: small ones take several times their bytes. */
+export const LETTER_BYTES_BESIDE = 64;
 /** How many rows a search for expired ones finds and, in the order of ids, looks at. */
 const DUE_ROWS = 256;
 const DUE_SEARCH_ROWS = 1024;
@@ -230,7 +232,7 @@ export class PacketTable {
   }
 
   /** See `QueueStore.due`. */
-  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
+  due(afterId: number, nowMs: number, order: "by-id" | "by-time", mostBytes: number): Due {
     const rows = order === "by-id"
       ? this.#sql.selectDueById.all([afterId, nowMs, DUE_ROWS, DUE_SEARCH_ROWS])
       : this.#sql.selectDueByTime.all([afterId, nowMs, DUE_ROWS]);
@@ -240,8 +242,8 @@ export class PacketTable {
       const [lastId = 0, rowPackets = 0, rowBytes = 0] = row.map(Number);
       const firstId = Math.max(afterId + 1, lastId + 1 - rowPackets);
       packets += lastId + 1 - firstId;
-      bytes += rowBytes;
-      if (ranges.length > 0 && (packets > MOVE_PACKETS || bytes > MOVE_BYTES)) break;
+      bytes += rowBytes + LETTER_BYTES_BESIDE * (lastId + 1 - firstId);
+      if (ranges.length > 0 && (packets > MOVE_PACKETS || bytes > mostBytes)) break;
       ranges.push({ firstId, lastId });
     }
     const next = this.#sql.selectNextDue.all([afterId, nowMs])[0];

@@ -28,7 +28,7 @@ import { DatabaseFile } from "./database_file.ts";
 import { DeadLetterTable } from "./dead_letter_table.ts";
 import { edgeIdIn, writeEdgeId } from "./edge_table.ts";
 import { type IdWindow, WHOLE_FILE } from "./id_window.ts";
-import { PacketTable } from "./packet_table.ts";
+import { LETTER_BYTES_BESIDE, PacketTable } from "./packet_table.ts";
 import { DamagedRowError } from "./row.ts";
 import { type OpenFileOptions, openQueueFile } from "./schema.ts";
 import { checkCounts, ContradictionError, type Counts, StateTable } from "./state_table.ts";
@@ -172,7 +172,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
           dropped: { packets: 0, bytes: 0, throughId: 0 },
           setAside: [],
           oldestAtMs: undefined,
-          storedBytes: 0,
+          ...{ storedBytes: 0, buriedBytes: 0 },
         };
         const sentMoved = rememberSent(counts, sentThrough);
         const timeMoved = keepTime(draft, at);
@@ -184,7 +184,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
         const { dropped, setAside } = draft;
         if (changed || sentMoved || timeMoved || setAside.length > 0 || dropped.packets > 0) {
           if (draft.writesState) this.#counts.write(counts);
-          this.#transactions.checkRoom(draft.storedBytes);
+          this.#transactions.checkRoom(draft.storedBytes, draft.buriedBytes);
           committing = true;
           this.#transactions.commit();
         } else {
@@ -206,7 +206,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
     const { counts } = draft;
     switch (edit.kind) {
       case "bury":
-        return this.#bury(counts, edit, wallMs);
+        return this.#bury(draft, edit, wallMs);
       case "set-aside":
         this.#setAside(draft, edit.lastId, wallMs);
         return NOTHING;
@@ -228,23 +228,32 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
   }
 
   #bury(
-    counts: Counts,
-    { ranges, reason, attempts, words }: Extract<Edit, { kind: "bury" }>,
+    draft: Draft,
+    { ranges, reason, attempts, words, makesWay }: Extract<Edit, { kind: "bury" }>,
     diedAtMs: number,
   ): PacketCount {
+    const { counts, dropped } = draft;
     const death = { diedAtMs, reason, attempts, words, sentThrough: counts.sentThrough };
+    const taken: (readonly [batch: PacketBatch, enqueuedAtMs: number])[] = [];
     let packets = 0, bytes = 0;
     for (const range of ranges) {
       const count = this.#packets.excise(
         range,
         counts.removedThrough,
-        (batch, enqueuedAtMs) => this.#deadLetters.add(packetsOf([batch]), enqueuedAtMs, death),
+        (...row) => taken.push(row),
       );
       packets += count.packets;
       bytes += count.bytes;
     }
     countPackets(counts, -1, { packets, bytes });
-    countDead(counts, 1, { packets, bytes });
+    // Rows are of different sizes, and pages are not full.
+    if (makesWay === "oldest") this.#dropDead(draft, { packets, bytes: 2 * bytes });
+    if (makesWay === "these") countDropped(counts, dropped, { packets, bytes });
+    else {
+      for (const [batch, atMs] of taken) this.#deadLetters.add(packetsOf([batch]), atMs, death);
+      countDead(counts, 1, { packets, bytes });
+      draft.buriedBytes += bytes + LETTER_BYTES_BESIDE * packets;
+    }
     if (reason === "expired") counts.expiredPackets += packets;
     else if (reason === "refused") counts.refusedPackets += packets;
     else counts.gaveUpPackets += packets;
@@ -351,16 +360,17 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
   }
 
   #boundDead(draft: Draft, { maxDeadPackets, maxDeadBytes }: DeadLimits): void {
-    const { counts, dropped } = draft;
-    const over = {
-      packets: counts.deadPackets - maxDeadPackets,
-      bytes: counts.deadBytes - maxDeadBytes,
-    };
+    const { deadPackets, deadBytes } = draft.counts;
+    const over = { packets: deadPackets - maxDeadPackets, bytes: deadBytes - maxDeadBytes };
     if (over.packets <= 0 && over.bytes <= 0) return;
+    this.#dropDead(draft, over);
+    draft.writesState = true;
+  }
+
+  #dropDead({ counts, dropped }: Draft, over: PacketCount): void {
     const letters = this.#deadLetters.dropOldest(over);
     countDead(counts, -1, letters);
     countDropped(counts, dropped, letters);
-    draft.writesState = true;
   }
 
   #remove(counts: Counts, throughId: number): PacketCount {
@@ -400,7 +410,8 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
     return this.#read(() => {
       const { removedThrough } = this.#counts.read();
-      return this.#packets.due(Math.max(afterId, removedThrough), nowMs, order);
+      const { buryBytes } = this.#transactions;
+      return this.#packets.due(Math.max(afterId, removedThrough), nowMs, order, buryBytes);
     });
   }
 

@@ -14,6 +14,8 @@ export interface Draft {
   writesState: boolean;
   /** Those of the packets that it stores. */
   storedBytes: number;
+  /** Those of the dead letters that it makes, with their rows. */
+  buriedBytes: number;
   /** Once packets were stored: when the oldest one was. */
   oldestAtMs: number | undefined;
   /** What had to go to make room. */

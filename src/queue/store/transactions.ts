@@ -1,4 +1,4 @@
-import { diskAt } from "../sqlite/disk_space.ts";
+import { diskAt, diskShares } from "../sqlite/disk_space.ts";
 import type { SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
 import { LogRoom } from "../sqlite/log_room.ts";
 import type { DatabaseFile } from "./database_file.ts";
@@ -10,13 +10,16 @@ export interface Transactions {
   begin(): void;
   /** Begins one that reads a single state of the file. */
   beginRead(): void;
+  /** See `DiskShares`. */
+  readonly buryBytes: number;
   /**
    * Asked before {@linkcode Transactions.commit}.
    *
    * @param storedBytes Those of the packets that were stored.
+   * @param buriedBytes Those of the dead letters that were made, with their rows.
    * @throws {QueueFileError} The disk is too full for them.
    */
-  checkRoom(storedBytes: number): void;
+  checkRoom(storedBytes: number, buriedBytes: number): void;
   /** Ends it; what it has done counts. */
   commit(): void;
   /** Ends it; what it has done is undone. Harmless where it has ended. */
@@ -26,6 +29,7 @@ export interface Transactions {
 /** Those of a connection, one at a time. */
 export class FileTransactions implements Transactions {
   lastCommitMs = 0;
+  readonly buryBytes: number;
   readonly #file: DatabaseFile;
   readonly #nowMs: () => number;
   readonly #logRoom: LogRoom;
@@ -43,6 +47,7 @@ export class FileTransactions implements Transactions {
     this.#file = file;
     this.#nowMs = nowMs;
     const look = driver.diskAt ?? diskAt;
+    this.buryBytes = diskShares(look(path)?.diskBytes).buryBytes;
     this.#logRoom = new LogRoom({ path, database, look: () => look(path), nowMs });
     this.#begin = database.prepare("BEGIN IMMEDIATE");
     this.#beginRead = database.prepare("BEGIN DEFERRED");
@@ -59,8 +64,9 @@ export class FileTransactions implements Transactions {
     this.#beginRead.run([]);
   }
 
-  checkRoom(storedBytes: number): void {
+  checkRoom(storedBytes: number, buriedBytes: number): void {
     if (storedBytes > 0) this.#logRoom.check(storedBytes);
+    if (buriedBytes > 0) this.#logRoom.checkBuried(buriedBytes);
   }
 
   commit(): void {
