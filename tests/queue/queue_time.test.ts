@@ -207,3 +207,23 @@ Deno.test("a process that began in a jump does not quarrel with one that saw it"
   clock.advance(1);
   assert.deepEqual(await sendable(old), []);
 });
+
+Deno.test("what the sender holds for expired, the queue does, however a clock was set", () => {
+  const clock = {
+    mono: 0,
+    wall: Date.UTC(2026, 5, 1),
+    nowMs: () => clock.mono,
+    wallMs: () => clock.wall,
+  };
+  const time = new QueueTime(clock, { clockOffsetMs: 0, writtenAtMs: 0 });
+  const expiresAtMs = time.nowMs() + 10_000;
+  for (const jumpMs of [-100_000.4, 50_000.3, 5_000.3, -2_000.4]) {
+    clock.wall += jumpMs;
+    clock.mono += 1000;
+    clock.wall += 1000;
+    time.nowMs();
+    const leftMs = time.toWallMs(expiresAtMs) - clock.wallMs();
+    const queueMs = expiresAtMs - time.nowMs();
+    assert(leftMs >= queueMs && leftMs < queueMs + 1, `${leftMs}, ${queueMs}`);
+  }
+});

@@ -71,9 +71,9 @@ export class QueueTime {
     };
   }
 
-  /** The wall clock's reading, as it goes now, at a moment of this time. */
+  /** The wall clock's reading, as it goes now, at a moment of this time: never before it. */
   toWallMs(atMs: number): number {
-    return atMs - this.#offsetMs;
+    return Math.ceil(atMs - this.#offsetMs + this.#leftMs);
   }
 
   /** Whether the file should be told of a jump. */
