@@ -232,7 +232,9 @@ class World {
     if (supervisor === undefined) return checker.fail("the sender does not run");
     let drained = false;
     this.#process?.enter(() => void supervisor.drained().then(() => (drained = true)));
-    const drainMs = 2000 + 4 * this.#scenario.path.delayMs + this.#answersMs();
+    // What arrived may have been given up since, for it was not read: it goes out once more.
+    const againMs = supervisor.state === "connected" ? 0 : this.#recoveryMs();
+    const drainMs = 2000 + 4 * this.#scenario.path.delayMs + this.#answersMs() + againMs;
     await this.#runUntil(scheduler.nowMs + drainMs, () => drained);
     if (checker.violation !== undefined) return;
     if (!drained) return checker.fail("drained() does not resolve although everything arrived");
