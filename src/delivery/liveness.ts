@@ -45,8 +45,8 @@ const DEAD_AFTER_WINDOW_PROBES = 3;
 /** While packets are held and nothing is under way, the peer is asked this often. */
 const ASK_INTERVAL_MS = 1000;
 /**
- * So many unanswered questions in a row make its silence death, or the time that they take: the
- * kernel does not count those that this host drops on their way out (kernel_facts, section 5.5).
+ * The time that so many unanswered questions take makes its silence death. The kernel does not count
+ * those that this host drops on their way out (kernel_facts, section 5.5).
  */
 const DEAD_AFTER_QUESTIONS = 2;
 
@@ -315,10 +315,8 @@ export function judge(
   if (unackedBytes === 0) {
     const { probes, lastAckMs, rttUs } = sample;
     const { keepAlive } = limits;
-    const answerMs = ASK_INTERVAL_MS + 2 * rttUs / 1000;
-    const questionsMs = (DEAD_AFTER_QUESTIONS - 1) * ASK_INTERVAL_MS + answerMs;
-    const isAsked = observation.asking && lastAckMs > Math.max(silenceLimitMs, answerMs) &&
-      (probes >= DEAD_AFTER_QUESTIONS || memory.askedMs > Math.max(silenceLimitMs, questionsMs));
+    const questionsMs = DEAD_AFTER_QUESTIONS * ASK_INTERVAL_MS + 2 * rttUs / 1000;
+    const isAsked = Math.min(lastAckMs, memory.askedMs) > Math.max(silenceLimitMs, questionsMs);
     const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
     if (isAsked || isKept) return silent(lastAckMs, evidence);
   }
