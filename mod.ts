@@ -137,7 +137,6 @@ export type { LocalFault, Logger, StoredPacket, TlsSession } from "./src/base/po
 export {
   ClosedError,
   type CommitOutcome,
-  EdgeRefusedError,
   FencedError,
   KernelCallError,
   ListenError,

@@ -10,7 +10,6 @@ import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
-  FORWARDER_OPTIONS,
   HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
@@ -18,11 +17,14 @@ import {
   RELAY_OPTIONS,
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
-  STATUS_OPTIONS,
   TLS_OPTIONS,
   VIA_OPTIONS,
-  WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
+import {
+  FORWARDER_OPTIONS,
+  STATUS_OPTIONS,
+  WATCH_OPTIONS,
+} from "../src/base/subpath_option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
 import { DESCRIBED_FRAMINGS, NAMED_FRAMINGS } from "../src/framing/framing.ts";
 import { type Field, PROCESS, ROUTE, ROUTE_NAME } from "../src/cli/route/fields.ts";
@@ -137,7 +139,7 @@ const SECTIONS: readonly Section[] = [
 
 const INTRODUCTION = `# Options
 
-Made from the table in \`src/base/option_table.ts\` by \`deno task docs:options\`. What each one means
+Made from the tables in \`src/base\` by \`deno task docs:options\`. What each one means
 and costs, at length, is in the documentation of the interface that is named.
 
 Values are written as on the command line. The library takes the same as numbers: a name that ends

@@ -17,7 +17,6 @@ import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
-  FORWARDER_OPTIONS,
   HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
@@ -25,11 +24,14 @@ import {
   RELAY_OPTIONS,
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
-  STATUS_OPTIONS,
   TLS_OPTIONS,
   VIA_OPTIONS,
-  WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
+import {
+  FORWARDER_OPTIONS,
+  STATUS_OPTIONS,
+  WATCH_OPTIONS,
+} from "../src/base/subpath_option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
 import { serveStatus } from "../src/observe/http.ts";
 import { Forwarder } from "../src/postgres/forwarder.ts";

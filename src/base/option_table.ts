@@ -1,12 +1,11 @@
 /**
  * Every option of the library, once: its default and its bounds, its flag and the line that the
- * help and docs/OPTIONS.md have for it. What it means and costs is said at the interfaces.
+ * help and docs/OPTIONS.md have for it. What it means and costs is said at the interfaces. Those of
+ * subpaths: `subpath_option_table.ts`.
  */
 
-import { choice, count, duration, type OptionTable, size } from "./options.ts";
+import { choice, count, duration, NO_TIMER, type OptionTable, size } from "./options.ts";
 
-/** For times that are compared with the clock, and that no timer has to wait for. */
-const NO_TIMER = Number.MAX_SAFE_INTEGER;
 const INT_MAX = 2 ** 31 - 1;
 const KEEP_ALIVE = { min: 1, max: 32_767_000, fraction: false } as const;
 
@@ -376,28 +375,6 @@ export const CLOSE_OPTIONS = {
   ),
 } as const satisfies OptionTable;
 
-/** `ForwarderOptions` of `@sendq/sendq/postgres` */
-export const FORWARDER_OPTIONS = {
-  edge: {
-    type: "text",
-    flags: "--edge <name>",
-    help: "what people call this edge; each edge of a queue has its own",
-    otherwise: "the file's path",
-  },
-  asNew: {
-    type: "switch",
-    flags: "--as-new",
-    help: "forward all that is in a file that would be refused, as from a new edge",
-    default: false,
-  },
-  maxPackets: count("--to-max-packets <count>", "most packets in the cluster's queue", {
-    default: QUEUE_OPTIONS.maxPackets.default,
-  }),
-  maxBytes: size("--to-max-bytes <size>", "most bytes in the cluster's queue", {
-    default: QUEUE_OPTIONS.maxBytes.default,
-  }),
-} as const satisfies OptionTable;
-
 /** `RelayOptions` */
 export const RELAY_OPTIONS = {
   replies: choice(
@@ -420,32 +397,4 @@ export const RELAY_OPTIONS = {
     "a client that is silent so long makes room for one that waits",
     { endless: true, default: 60_000 },
   ),
-} as const satisfies OptionTable;
-
-/** `StatusServerOptions` */
-export const STATUS_OPTIONS = {
-  undeliverableLimitMs: duration(
-    "--unhealthy-after <time>",
-    "/healthz says 503 when nothing was acknowledged for so long",
-    { max: NO_TIMER, endless: true, default: 60_000 },
-  ),
-} as const satisfies OptionTable;
-
-/** `WatchOptions` of `@sendq/sendq/tcp`; the command has none of them. */
-export const WATCH_OPTIONS = {
-  stallTimeoutMs: duration(
-    undefined,
-    "this long without a sign of the peer while bytes are under way: path dead",
-    { min: 100, default: DELIVERY_OPTIONS.stallTimeoutMs.default },
-  ),
-  peerStallTimeoutMs: duration(
-    undefined,
-    "patience with a peer that lives and does not read",
-    { min: 100, endless: true, default: DELIVERY_OPTIONS.peerStallTimeoutMs.default },
-  ),
-  reset: {
-    type: "switch",
-    help: "reset the connection once its path is dead, so that what waits for it fails",
-    default: true,
-  },
 } as const satisfies OptionTable;

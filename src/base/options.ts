@@ -10,6 +10,9 @@ import { OptionError } from "./errors.ts";
 /** The longest time that an option takes: a timer of JavaScript ends at 24.8 days. */
 const LONGEST_MS = 24 * 86_400_000;
 
+/** For times that are compared with the clock, and that no timer has to wait for. */
+export const NO_TIMER = Number.MAX_SAFE_INTEGER;
+
 interface Described {
   /** The command's flag with its value; left out where the command has none. */
   readonly flags?: string;
@@ -272,17 +275,4 @@ export function isNear(known: string, name: string): boolean {
   return b.length > 3 &&
     (rest[0].slice(1) === rest[1] || rest[0] === rest[1].slice(1) ||
       rest[0].slice(1) === rest[1].slice(1));
-}
-
-/** A token shorter than this can be guessed. */
-const MIN_TOKEN_CHARACTERS = 16;
-
-/** What the token of a status page must have, in words that follow its name. */
-export const TOKEN_RULE =
-  `must have ${MIN_TOKEN_CHARACTERS} or more printable ASCII characters and no space; ` +
-  `"openssl rand -hex 32" makes a good one`;
-
-/** Whether a text has what a token must have. */
-export function isToken(text: string): boolean {
-  return /^[\x21-\x7e]+$/.test(text) && text.length >= MIN_TOKEN_CHARACTERS;
 }

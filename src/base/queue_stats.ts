@@ -48,16 +48,6 @@ export interface KeptCounts {
   readonly refusedPackets: number;
 }
 
-/** These of all counts. */
-export function keptCountsOf(counts: KeptCounts): KeptCounts {
-  const { packets, bytes, lastId, droppedPackets, droppedBytes, deadPackets, deadBytes } = counts;
-  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = counts;
-  return {
-    ...{ packets, bytes, lastId, droppedPackets, droppedBytes, deadPackets, deadBytes },
-    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
-  };
-}
-
 /**
  * A queue in figures; what `OutboundQueue.stats()` gives.
  *

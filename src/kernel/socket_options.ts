@@ -226,30 +226,18 @@ interface Target {
 }
 
 /**
- * Sets what is given and nothing else, and reads back what the kernel took. `keepAlive`
- * with some of its times switches it on and leaves the others as they are.
+ * Sets what is given on a TCP socket and nothing else, and reads back what the kernel took.
+ * `keepAlive` with some of its times leaves the others as they are.
  *
- * @param fd A TCP socket.
- * @param options Checked by {@linkcode checkSocketOptions}.
- * @throws {SocketOptionError} The kernel refused one; those before it, in the order of
- *   {@linkcode CurrentSocketOptions}, are set.
- */
-export function changeSocketOptions(fd: number, options: SocketOptions): CurrentSocketOptions {
-  setAll({ fd, asked: options, unsupported: [] }, options);
-  return readSocketOptions(fd);
-}
-
-/**
- * Sets the options on a TCP socket and reads back what the kernel took.
- *
+ * @param options In the order of {@linkcode CurrentSocketOptions}; checked.
  * @param asked Those among them that the user gave: where the kernel refuses another one,
  *   the connection goes without.
  * @throws {SocketOptionError} The kernel refused one of those; names option and value.
  */
 export function applySocketOptions(
   fd: number,
-  options: ResolvedSocketOptions,
-  asked: SocketOptions,
+  options: SocketOptions,
+  asked: SocketOptions = options,
 ): EffectiveSocketOptions {
   const target: Target = { fd, asked, unsupported: [] };
   setAll(target, options);

@@ -13,7 +13,7 @@
  */
 
 import { createHash, timingSafeEqual } from "node:crypto";
-import { isToken, TOKEN_RULE } from "../base/options.ts";
+import { isToken, TOKEN_RULE } from "../base/subpath_option_table.ts";
 import type { Clock } from "../base/ports.ts";
 import { isLoopback } from "../kernel/ip_address.ts";
 import type { HttpRequest } from "./listener.ts";

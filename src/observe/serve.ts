@@ -2,7 +2,7 @@
 
 import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
-import { STATUS_OPTIONS } from "../base/option_table.ts";
+import { STATUS_OPTIONS } from "../base/subpath_option_table.ts";
 import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import { formatHostPort } from "../base/remote.ts";
 import { listenAt } from "../kernel/listen.ts";

@@ -15,6 +15,37 @@ export class ConnectionLostError extends Error {
   }
 }
 
+/**
+ * The file is not the one that an edge's packets came from so far, so that nobody knows which
+ * of its packets the cluster has. Nothing was forwarded or removed.
+ *
+ * @category Errors
+ */
+export class EdgeRefusedError extends Error {
+  /** The class by name. */
+  override readonly name = "EdgeRefusedError";
+  /**
+   * What has become of the file:
+   * - `"restored"`: the cluster has packets of it that it lacks, or has others of: it was
+   *   restored from a backup, or a copy of it was forwarded
+   * - `"replaced"`: another file was forwarded under this edge's name: that one was removed and
+   *   this one made, or two edges have one name
+   */
+  readonly reason: "restored" | "replaced";
+  /** The file's path. */
+  readonly path: string;
+  /** What people call the edge. */
+  readonly edge: string;
+
+  /** Makes it; `message` is the reason in words, and what to do next. */
+  constructor(reason: "restored" | "replaced", path: string, edge: string, message: string) {
+    super(message);
+    this.reason = reason;
+    this.path = path;
+    this.edge = edge;
+  }
+}
+
 /** A server speaks no TLS, and the address asks for it. */
 export class NoTlsError extends Error {
   override readonly name = "NoTlsError";

@@ -1,5 +1,5 @@
 import { OptionError } from "../base/errors.ts";
-import { FORWARDER_OPTIONS } from "../base/option_table.ts";
+import { FORWARDER_OPTIONS } from "../base/subpath_option_table.ts";
 import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Clock, Logger, Random } from "../base/ports.ts";
 import { checkQueueOptions, type QueueOptions } from "../queue/options.ts";

@@ -15,7 +15,8 @@
  */
 
 import { crc32 } from "node:zlib";
-import { EdgeRefusedError, QueueFileError } from "../base/errors.ts";
+import { QueueFileError } from "../base/errors.ts";
+import { EdgeRefusedError } from "./errors.ts";
 import { isLastingOfQueue } from "../base/lasting.ts";
 import type { Clock, Random } from "../base/ports.ts";
 import { Backoff } from "../delivery/backoff.ts";

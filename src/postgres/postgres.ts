@@ -38,7 +38,8 @@ import { Primary } from "./primary.ts";
 import { PostgresPlace } from "./postgres_place.ts";
 import { checkVersion } from "./setup.ts";
 
-export { EdgeRefusedError, FencedError, OutcomeUnknownError } from "../base/errors.ts";
+export { FencedError, OutcomeUnknownError } from "../base/errors.ts";
+export { EdgeRefusedError } from "./errors.ts";
 export {
   Forwarder,
   type ForwarderCloseOptions,

@@ -36,7 +36,6 @@ import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "..
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
 import { packetsOf } from "../base/packet_batch.ts";
-import { keptCountsOf } from "../base/queue_stats.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
 import { PendingEnqueue } from "./commit/pending_enqueues.ts";
@@ -66,6 +65,7 @@ import { onceNotBusy } from "./sqlite/busy.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
 import type { QueueStore, ReadResult, StoreState } from "./store/contract.ts";
+import { keptCountsOf } from "./store/state_table.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
 const encoder = new TextEncoder();

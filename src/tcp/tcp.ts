@@ -50,12 +50,12 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { WATCH_OPTIONS } from "../base/option_table.ts";
+import { WATCH_OPTIONS } from "../base/subpath_option_table.ts";
 import { checkFields, resolveOptions } from "../base/options.ts";
 import { errnoName, SO_ERROR, SOL_SOCKET } from "../kernel/constants.ts";
 import { getSocketInt } from "../kernel/libc.ts";
 import {
-  changeSocketOptions,
+  applySocketOptions,
   checkSocketOptions,
   type CurrentSocketOptions,
   readSocketOptions,
@@ -101,7 +101,10 @@ export function setSocketOptions(
   options: SocketOptions,
 ): CurrentSocketOptions {
   checkSocketOptions(options);
-  return locate(conn).change((fd) => changeSocketOptions(fd, options));
+  const { unsupported: _, ...current } = locate(conn).change((fd) =>
+    applySocketOptions(fd, options)
+  );
+  return current;
 }
 
 /**

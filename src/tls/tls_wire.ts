@@ -39,10 +39,7 @@ const READ_BYTES = 64 * 1024;
 const UNACCEPTED_HOLD_MS = 5000;
 /** An alert that came with the FIN is read by the library within this time. */
 const LAST_ALERT_MS = 1000;
-/**
- * The same where it came with a reset. Shorter than what a dead connection's calls have to tell
- * their errors in, for what looks like an alert may be data.
- */
+/** The same where it came with a reset: what looks like an alert may be data. */
 const ALERT_BEFORE_RESET_MS = 250;
 /** Twice as long without a write under way and without a record of what was written: dropped. */
 const DROPPED_CHECK_MS = 1000;
@@ -418,7 +415,6 @@ export class TlsWire implements Wire {
         this.#fail(wireError("TLS_TRUNCATED", words));
       }
     } catch (error) {
-      // A server that refuses us with bytes of ours unread ends by an alert and a reset behind it.
       if (this.#lastWasAlert) {
         await this.#untilOrFor(ALERT_BEFORE_RESET_MS, () => false).catch(() => {});
       }

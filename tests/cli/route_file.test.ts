@@ -14,10 +14,10 @@ import {
   RELAY_OPTIONS,
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
-  STATUS_OPTIONS,
   TLS_OPTIONS,
   VIA_OPTIONS,
 } from "../../src/base/option_table.ts";
+import { STATUS_OPTIONS } from "../../src/base/subpath_option_table.ts";
 import type { OptionSpec, OptionTable } from "../../src/base/options.ts";
 import { placed, readRouteFile, type RouteFile } from "../../src/cli/route/route_file.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -250,9 +250,8 @@ const PLACES: readonly [OptionTable, string, (options: object) => object][] = [
 
 Deno.test("no option of the command is missing in route files", () => {
   const placed = new Set(PLACES.flatMap(([table]) => Object.keys(table)));
-  // The command has none of the first, and a route leads to a server: no forwarder is one.
-  const { WATCH_OPTIONS: _, FORWARDER_OPTIONS: __, ...others } = tables;
-  for (const [name, table] of Object.entries(others)) {
+  // Of the subpaths' the others are no route's.
+  for (const [name, table] of Object.entries({ ...tables, STATUS_OPTIONS })) {
     assert.deepEqual(Object.keys(table).filter((option) => !placed.has(option)), [], name);
   }
 });

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import * as library from "../../mod.ts";
 import * as command from "../../src/cli/terminal/exit_code.ts";
+import { EdgeRefusedError } from "../../src/postgres/errors.ts";
 
 const page = read("docs/ERRORS.md");
 
@@ -29,7 +30,7 @@ const isErrorClass = (value: unknown): value is { name: string; prototype: Error
   typeof value === "function" && value.prototype instanceof Error;
 
 Deno.test("docs/ERRORS.md, every class of error has a row with its exit code", () => {
-  const exported: unknown[] = Object.values({ ...library, ...command });
+  const exported: unknown[] = Object.values({ ...library, ...command, EdgeRefusedError });
   const classes = exported.filter(isErrorClass);
   assert.ok(classes.length >= 10, `only ${classes.length} classes were found`);
   const codes = classes.map(({ name, prototype }) =>

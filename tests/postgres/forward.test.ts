@@ -1,7 +1,8 @@
 /** Forwarders and a real server: what is lost, twice or in another order, and who is refused. */
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
-import { EdgeRefusedError, OptionError, QueueLockedError } from "../../src/base/errors.ts";
+import { OptionError, QueueLockedError } from "../../src/base/errors.ts";
+import { EdgeRefusedError } from "../../src/postgres/errors.ts";
 import type { Clock, Logger } from "../../src/base/ports.ts";
 import { serveForwarderStatus } from "../../src/observe/http.ts";
 import { parseQueueUrl } from "../../src/postgres/address.ts";

@@ -8,10 +8,10 @@ import {
   PACE_OPTIONS,
   QUEUE_OPTIONS,
   SOCKET_OPTIONS,
-  STATUS_OPTIONS,
   TLS_OPTIONS,
   VIA_OPTIONS,
 } from "../../base/option_table.ts";
+import { STATUS_OPTIONS } from "../../base/subpath_option_table.ts";
 import {
   choice,
   duration,
@@ -29,10 +29,9 @@ import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
-import { COMPOSED_OPTIONS, flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
+import { COMPOSED_OPTIONS, flagOf, givenOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { unreadable } from "../terminal/stdio.ts";
-import { givenOf } from "./given.ts";
 import { STORES } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";

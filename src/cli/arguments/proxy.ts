@@ -3,9 +3,8 @@
 import { DELIVERY_OPTIONS, VIA_OPTIONS } from "../../base/option_table.ts";
 import type { ViaOptions } from "../../base/via.ts";
 import { UsageError } from "../terminal/exit_code.ts";
-import { flagOf, OPTIONS } from "../terminal/flags.ts";
+import { flagOf, givenOf, OPTIONS } from "../terminal/flags.ts";
 import { readFor } from "../terminal/stdio.ts";
-import { givenOf } from "./given.ts";
 import type { OptionAdder } from "./option_adder.ts";
 
 /** Stands before the names of a proxy's options. */

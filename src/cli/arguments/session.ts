@@ -6,9 +6,8 @@ import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../../base/option_table.ts";
 import type { Framing } from "../../framing/framing.ts";
 import type { Heartbeat, Session, SessionStep } from "../../session/session.ts";
 import { UsageError } from "../terminal/exit_code.ts";
-import { flagOf } from "../terminal/flags.ts";
+import { flagOf, givenOf } from "../terminal/flags.ts";
 import { readFor } from "../terminal/stdio.ts";
-import { givenOf } from "./given.ts";
 import type { OptionAdder } from "./option_adder.ts";
 import { checkedFraming } from "./values.ts";
 

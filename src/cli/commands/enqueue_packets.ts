@@ -14,7 +14,7 @@ import { isQueueUrl } from "../../postgres/address.ts";
 import { isSpoolAddress } from "../../spool/address.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
-import { givenOf } from "../arguments/given.ts";
+import { givenOf } from "../terminal/flags.ts";
 import type { FramingOptions, QueueCommandOptions } from "../arguments/options.ts";
 import {
   checkInPlace,

@@ -2,7 +2,8 @@
 
 import { Command, InvalidArgumentError } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { CLOSE_OPTIONS, FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/option_table.ts";
+import { CLOSE_OPTIONS } from "../../base/option_table.ts";
+import { FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/subpath_option_table.ts";
 import { resolveOptions } from "../../base/options.ts";
 import type { QueueStats } from "../../base/queue_stats.ts";
 import { within } from "../../base/waits.ts";
@@ -13,7 +14,7 @@ import type { Forwarder } from "../../postgres/forwarder.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
 import { isSpoolAddress } from "../../spool/address.ts";
-import { givenOf } from "../arguments/given.ts";
+import { givenOf } from "../terminal/flags.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import {
   addOutputOptions,

@@ -22,7 +22,6 @@ import {
   type FramingOptions,
   splitterFor,
 } from "../arguments/options.ts";
-import { givenOf } from "../arguments/given.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { wayOf } from "../arguments/proxy.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
@@ -31,7 +30,7 @@ import type { Intake, Planned, SessionPlan } from "../session/plan.ts";
 import { deliveryNeeds, runPlanned } from "../session/session.ts";
 import { listenError } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { inFlags } from "../terminal/flags.ts";
+import { givenOf, inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 /** A socket that nobody listens on for so long, up to twice of it, was left there. */

@@ -15,10 +15,10 @@ import {
   RELAY_OPTIONS,
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
-  STATUS_OPTIONS,
   TLS_OPTIONS,
   VIA_OPTIONS,
 } from "../../base/option_table.ts";
+import { STATUS_OPTIONS } from "../../base/subpath_option_table.ts";
 import { type OptionSpec, type OptionTable, takes } from "../../base/options.ts";
 import { FRAMING_NAMES } from "../../framing/framing.ts";
 import { OVERSIZES } from "../../framing/splitter.ts";

@@ -1,7 +1,7 @@
 /** `--http`: the status of the senders over HTTP, while a command delivers. */
 
 import { ListenError, OptionError } from "../../base/errors.ts";
-import { isToken, TOKEN_RULE } from "../../base/options.ts";
+import { isToken, TOKEN_RULE } from "../../base/subpath_option_table.ts";
 import type { StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";

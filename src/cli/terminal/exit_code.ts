@@ -5,7 +5,6 @@
 
 import {
   ClosedError,
-  EdgeRefusedError,
   FencedError,
   KernelCallError,
   ListenError,
@@ -20,6 +19,7 @@ import {
   UnsupportedPlatformError,
   WireError,
 } from "../../base/errors.ts";
+import { EdgeRefusedError } from "../../postgres/errors.ts";
 import { FramingError } from "../../framing/errors.ts";
 import { printable } from "./figures.ts";
 import { inFlags } from "./flags.ts";

@@ -4,7 +4,6 @@ import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
-  FORWARDER_OPTIONS,
   HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
@@ -12,11 +11,11 @@ import {
   RELAY_OPTIONS,
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
-  STATUS_OPTIONS,
   TLS_OPTIONS,
   VIA_OPTIONS,
 } from "../../base/option_table.ts";
-import type { OptionSpec, OptionTable } from "../../base/options.ts";
+import { FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/subpath_option_table.ts";
+import type { OptionSpec, OptionTable, ResolvedOptions } from "../../base/options.ts";
 
 /** Every option that has a flag, by its name in the library's messages. */
 export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
@@ -71,5 +70,25 @@ export function inFlags(message: string): string {
 function under(name: string, table: OptionTable): Record<string, OptionSpec> {
   return Object.fromEntries(
     Object.entries(table).map(([field, spec]) => [`${name}.${field}`, spec]),
+  );
+}
+
+/**
+ * What was given of a table's options.
+ *
+ * @param options Everything that was given.
+ * @param prefix Stands before their names in it.
+ */
+export function givenOf<T extends OptionTable>(
+  table: T,
+  options: object,
+  prefix?: string,
+): Partial<ResolvedOptions<T>>;
+export function givenOf(table: OptionTable, options: object, prefix = ""): Record<string, unknown> {
+  const values = new Map<string, unknown>(Object.entries(options));
+  return Object.fromEntries(
+    Object.keys(table)
+      .map((name) => [name, values.get(prefix + name)] as const)
+      .filter(([, value]) => value !== undefined),
   );
 }

@@ -3,10 +3,10 @@
 import { systemClock } from "../../base/clock.ts";
 import { checkFields } from "../../base/options.ts";
 import type { Clock } from "../../base/ports.ts";
-import { type KeptCounts, keptCountsOf } from "../../base/queue_stats.ts";
+import type { KeptCounts } from "../../base/queue_stats.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import type { Counts } from "../store/state_table.ts";
+import { type Counts, keptCountsOf } from "../store/state_table.ts";
 import type { DeadLetter, PacketCount } from "../store/types.ts";
 import type { QueueProblem } from "./integrity.ts";
 

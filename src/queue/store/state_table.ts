@@ -3,6 +3,7 @@
  * has begun a transaction and ends it.
  */
 
+import type { KeptCounts } from "../../base/queue_stats.ts";
 import {
   LazyStatement,
   type SqliteDatabase,
@@ -187,4 +188,14 @@ export function checkCounts(counts: Counts): void {
         `and the highest id is ${lastId}`,
     );
   }
+}
+
+/** Those of the counts that everybody is shown. */
+export function keptCountsOf(counts: KeptCounts): KeptCounts {
+  const { packets, bytes, lastId, droppedPackets, droppedBytes, deadPackets, deadBytes } = counts;
+  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = counts;
+  return {
+    ...{ packets, bytes, lastId, droppedPackets, droppedBytes, deadPackets, deadBytes },
+    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
+  };
 }
