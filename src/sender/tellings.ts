@@ -91,8 +91,8 @@ export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): stri
   return `${which} ${what} and ${became} (${bytes} bytes)`;
 }
 
-/** `"there are too many packets: dropped the 3 oldest (1200 bytes)"` */
+/** `"too many packets: dropped the 3 oldest (1200 bytes)"` */
 function wordsForDropped({ packets, bytes, throughId }: DroppedPackets): string {
-  const what = throughId === 0 ? "dead letters" : "packets";
-  return `there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`;
+  const why = throughId === 0 ? "no room for all dead letters" : "too many packets";
+  return `${why}: dropped the ${packets} oldest (${bytes} bytes)`;
 }
