@@ -105,6 +105,21 @@ Deno.test("a packet that was dropped on its way, and confirmed: not called undel
   assert.match(send.stderr, /1 packet was removed to make room before it was confirmed\n$/);
 });
 
+Deno.test("dead letters that were dropped are not called packets that were not confirmed", async () => {
+  using dir = new TempDir();
+  const options = ["--ttl", "1ms", "--max-dead-packets", "1", "--backoff-cap", "100ms"];
+  await using send = Sendq.send(nowhere(), dir.queue, ...options);
+  await send.write("1\n2\n3\n");
+  await until("two have made way", async () => {
+    using queue = await QueueInspector.open(dir.queue).catch(() => undefined);
+    return queue !== undefined && (await queue.counts()).droppedPackets === 2;
+  });
+  await send.endInput();
+  assert.equal(await send.ended(), 1, send.stderr);
+  assert.match(send.stderr, /2 packets, or dead letters, were removed to make room\n/);
+  assert.match(send.stderr, /3 packets were not delivered and are dead letters/);
+});
+
 Deno.test("packets that are damaged in the file: named, and exit 1", async () => {
   using dir = new TempDir();
   {

@@ -485,15 +485,18 @@ export class Undelivered {
   tell(log: RouteLog): void {
     const droppedPackets = this.#count("droppedPackets");
     const refusedPackets = this.#count("refusedPackets");
-    if (droppedPackets > 0) {
-      const [were, they] = droppedPackets === 1 ? ["was", "it was"] : ["were", "they were"];
-      // The server may have got it all the same.
-      log.error(
-        `${formatPackets(droppedPackets)} ${were} removed to make room before ${they} confirmed`,
-      );
-    }
     const died = this.#count("expiredPackets") + this.#count("gaveUpPackets") +
       this.#count("damagedPackets");
+    if (droppedPackets > 0) {
+      const [were, they] = droppedPackets === 1 ? ["was", "it was"] : ["were", "they were"];
+      const dropped = formatPackets(droppedPackets);
+      log.error(
+        died + refusedPackets > 0
+          ? `${dropped}, or dead letters, ${were} removed to make room`
+          // The server may have got it all the same.
+          : `${dropped} ${were} removed to make room before ${they} confirmed`,
+      );
+    }
     if (died > 0) {
       log.error(
         `${formatPackets(died)} ${died === 1 ? "was" : "were"} not delivered and ` +
