@@ -159,7 +159,9 @@ function connected(
   const stuck = verdict.kind === "slow" && rates.ackedBytesPerSecond === 0 &&
     verdict.oldestUnackedMs > STUCK_AFTER_MS;
   const known = stuck ? NOT_DELIVERING : lookOf(verdict.kind);
-  if (known !== undefined) return { ...known, detail: sentence(describeVerdict(verdict)) };
+  // That it is slow is the headline.
+  const words = describeVerdict(verdict).replace(/^slow: /, "");
+  if (known !== undefined) return { ...known, detail: sentence(words) };
   if (state === "ending") {
     return { tone: "good", headline: "Finishing", detail: "The connection is ended in order." };
   }
