@@ -7,7 +7,7 @@
  * - the kernel's `last_ack_recv`, which is large after an idle spell, and
  * - the time that we watched bytes being outstanding without any sign of the
  *   peer. One gap between two readings counts for at most
- *   {@linkcode MAX_COUNTED_GAP_MS}: a process that was stopped, or whose loop
+ *   `MAX_COUNTED_GAP_MS`: a process that was stopped, or whose loop
  *   was blocked, must not take its own pause for the peer's, and a clock that
  *   jumps must not kill a connection.
  *
@@ -45,10 +45,11 @@ const DEAD_AFTER_WINDOW_PROBES = 3;
 /** While packets are held and nothing is under way, the peer is asked this often. */
 const ASK_INTERVAL_MS = 1000;
 /**
- * The time that so many unanswered questions take makes its silence death. The kernel does not count
- * those that this host drops on their way out (kernel_facts, section 5.5).
+ * The time that so many questions take makes silence death, with what the kernel's timers may be
+ * late. It does not count those that this host drops (kernel_facts, section 5.5).
  */
 const DEAD_AFTER_QUESTIONS = 2;
+const LATE_MS = 200;
 
 /** The oldest unacknowledged byte is called slow from this age on. */
 const SLOW_AFTER_MS = 1000;
@@ -194,14 +195,14 @@ export interface Observation {
   readonly readOn?: boolean;
 }
 
-/** What else is known about the cause; gathered from {@linkcode EVIDENCE_AFTER_MS} on. */
+/** What else is known about the cause; gathered from `EVIDENCE_AFTER_MS` on. */
 export interface Evidence {
   /** The last error that ICMP or routing reported, by its errno's name. */
   readonly softError: string | undefined;
   readonly localFault: LocalFault | undefined;
 }
 
-/** What {@linkcode judge} makes of a reading. */
+/** What `judge` makes of a reading. */
 export interface Judgement {
   readonly verdict: Verdict;
   readonly giveUp: boolean;
@@ -313,9 +314,11 @@ export function judge(
     return goesOn({ kind: "local-fault", fault: evidence.localFault, silenceMs });
   }
   if (unackedBytes === 0) {
-    const { probes, lastAckMs, rttUs } = sample;
+    const { probes, lastAckMs } = sample;
     const { keepAlive } = limits;
-    const questionsMs = DEAD_AFTER_QUESTIONS * ASK_INTERVAL_MS + 2 * rttUs / 1000;
+    const rttMs = sample.rttUs / 1000;
+    const answerMs = rttMs + Math.max(rttMs, LATE_MS);
+    const questionsMs = DEAD_AFTER_QUESTIONS * ASK_INTERVAL_MS + answerMs;
     const isAsked = Math.min(lastAckMs, memory.askedMs) > Math.max(silenceLimitMs, questionsMs);
     const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
     if (isAsked || isKept) return silent(lastAckMs, evidence);
@@ -477,7 +480,7 @@ export function ownEnd(code: string, words: string | undefined): Verdict | undef
 
 /**
  * A clock that stands still while nobody looks: one gap between two looks counts for at most
- * {@linkcode MAX_COUNTED_GAP_MS}.
+ * `MAX_COUNTED_GAP_MS`.
  */
 export class WatchedTime {
   #clockMs: number;

@@ -471,6 +471,19 @@ Deno.test("a peer that is asked is dead too where this host drops the questions 
   }
 });
 
+Deno.test("one question that is lost is no death, however short the stall timeout", () => {
+  const watch = new Watch();
+  watch.limits = { ...LIMITS, stallTimeoutMs: 100 };
+  watch.read({ nowMs: 0, asking: true });
+  // The kernel asks after 1028 and 2052 ms; on slower clocks after 1080 and 2160.
+  for (let nowMs = 20; nowMs <= 2160; nowMs += 20) {
+    const probes = Math.floor(nowMs / 1080);
+    assert.equal(watch.read({ nowMs, asking: true, lastAckMs: nowMs, probes }).giveUp, false);
+  }
+  assert.equal(watch.read({ nowMs: 2180, asking: true, lastAckMs: 10 }).giveUp, false);
+  assert.equal(watch.memory.askedMs, 0);
+});
+
 Deno.test("a pause of ours is no silence of a peer that is asked", () => {
   const watch = new Watch();
   const asking = true;
