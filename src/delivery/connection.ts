@@ -280,7 +280,7 @@ export class Connection {
     return this.#outgoing.beat(this.#clock.nowMs());
   }
 
-  /** See {@linkcode Outgoing.finish}; where not everything is confirmed, answers still count. */
+  /** See `Outgoing.finish`; where not everything is confirmed, answers still count. */
   finish(inOrder: boolean): void {
     if (inOrder) this.answers?.finish();
     this.#outgoing.finish(inOrder);

@@ -6,7 +6,7 @@
  *
  *     removed ≤ confirmed ≤ drained ≤ assigned ≤ last id on disk
  *
- * {@linkcode Hold} confirms what has drained, or {@linkcode Answers}, or {@linkcode Reads}.
+ * `Hold` confirms what has drained, or `Answers`, or `Reads`.
  *
  * Invariants:
  * 1. Only a confirmed id is removed, and no removal takes more packets than were

@@ -81,7 +81,7 @@ const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
 /** A handler has changed the state: call the next one at once. */
 const AT_ONCE = -1;
 
-/** Delivers one queue to one remote. Starts by itself, ends by {@linkcode close}. */
+/** Delivers one queue to one remote. Starts by itself, ends by `close`. */
 export class Supervisor {
   /** Those of the present connection or attempt. */
   #limits: SupervisorLimits;
@@ -99,7 +99,7 @@ export class Supervisor {
 
   #state: State = { kind: "idle" };
   #verdict: Verdict = { kind: "healthy" };
-  /** Set by {@linkcode close}. */
+  /** Set by `close`. */
   #closeAtMs: number | undefined;
   /** In the order of their ids, for the last id on disk only grows. */
   readonly #drainedWaiters = new DrainedWaiters();
@@ -142,7 +142,7 @@ export class Supervisor {
     void this.#run();
   }
 
-  /** Resolves at the end of {@linkcode close}; rejects if the sender cannot go on. */
+  /** Resolves at the end of `close`; rejects if the sender cannot go on. */
   get closed(): Promise<void> {
     return this.#closed.promise;
   }
@@ -155,7 +155,7 @@ export class Supervisor {
     return this.#verdict;
   }
 
-  /** Grows whenever {@linkcode Supervisor.stats} may change. */
+  /** Grows whenever `Supervisor.stats` may change. */
   get changes(): number {
     return this.#changes;
   }
@@ -548,7 +548,7 @@ export class Supervisor {
     return this.#mustClose(nowMs) || (this.#closeAtMs !== undefined && !this.#window.hasMore);
   }
 
-  /** Until {@linkcode close} gives up; `Infinity` once it has. */
+  /** Until `close` gives up; `Infinity` once it has. */
   #closeInMs(nowMs: number): number {
     return this.#closeAtMs === undefined || this.#mustClose(nowMs)
       ? Infinity

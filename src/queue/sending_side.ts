@@ -35,7 +35,7 @@ export interface SendingSideParts {
   readonly close: (reason?: unknown) => Promise<void>;
 }
 
-/** What a queue is to its sender. Only for the process that has its {@linkcode Tenure}. */
+/** What a queue is to its sender. Only for the process that has its `Tenure`. */
 export class SendingSide implements DeliveryQueue {
   readonly #parts: SendingSideParts;
   #doorbell: Doorbell | undefined;
@@ -62,7 +62,7 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.committer.state.lastId;
   }
 
-  /** This, `cluster`, `edge` and `durability`: see {@linkcode QueuePlace}. */
+  /** This, `cluster`, `edge` and `durability`: see `QueuePlace`. */
   get lockPath(): string | undefined {
     return this.#parts.place.lockPath;
   }
@@ -155,7 +155,7 @@ export class SendingSide implements DeliveryQueue {
     await this.#bury(id, { reason: "gave-up", attempts, words });
   }
 
-  /** @throws As {@linkcode SendingSide.giveUp}. */
+  /** @throws As `SendingSide.giveUp`. */
   async refuse(id: number, words: string): Promise<void> {
     await this.#bury(id, { reason: "refused", attempts: 0, words });
   }
@@ -281,7 +281,7 @@ export class SendingSide implements DeliveryQueue {
   /**
    * Calls back with the error whenever the file could not be asked for other processes' packets,
    * about once a second, and with `undefined` once it can be asked again. Only while
-   * {@linkcode SendingSide.answerDoorbell} listens. Returns the unsubscription.
+   * `SendingSide.answerDoorbell` listens. Returns the unsubscription.
    */
   subscribePollFailures(onPoll: (failure: unknown) => void): () => void {
     return this.#parts.listeners.polls.add(onPoll);

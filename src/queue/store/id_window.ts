@@ -41,7 +41,7 @@ const WINDOW_IDS = 2n ** WINDOW_BITS;
 /** The highest number of a queue whose keys JavaScript still counts exactly. */
 export const MAX_QUEUE_NUMBER: number = 2 ** 13 - 1;
 
-/** In SQL, the number of the queue that a key is of; of `?1` that of a {@linkcode WindowStatement}. */
+/** In SQL, the number of the queue that a key is of; of `?1` that of a `WindowStatement`. */
 export function queueOfKey(key: string): string {
   return `${key} >> ${WINDOW_BITS}`;
 }
@@ -87,7 +87,7 @@ export class WindowStatement extends LazyStatement {
   }
 }
 
-/** A {@linkcode WindowStatement} where the text asks for one, and else a statement as it stands. */
+/** A `WindowStatement` where the text asks for one, and else a statement as it stands. */
 export function statementFor(
   database: SqliteDatabase,
   sql: string,

@@ -107,7 +107,7 @@ export function checkCrc(
   throw new DamagedRowError(lastId, "its bytes do not match their checksum");
 }
 
-/** The first columns of a dead letter that {@linkcode letterOf} reads, in its order. */
+/** The first columns of a dead letter that `letterOf` reads, in its order. */
 export const LETTER_COLUMNS = "id, enqueued_at_ms, died_at_ms, reason, sent, attempts";
 
 /** The checksum of a dead letter: that of a row that holds it alone. */
@@ -119,7 +119,7 @@ export function letterCrcOf(id: number, payload: Uint8Array): number {
  * A dead letter but for its payload. Where that is in the row and is not what was
  * stored, the letter is damaged, whatever it died of.
  *
- * @param row {@linkcode LETTER_COLUMNS}, `crc`, `words`, and the payload or its length.
+ * @param row `LETTER_COLUMNS`, `crc`, `words`, and the payload or its length.
  * @throws {SqliteError} No sendq has written such a one.
  */
 export function letterOf(row: readonly SqliteValue[]): Omit<DeadLetter, "payload"> {
@@ -155,7 +155,7 @@ export interface Surroundings {
 
 /**
  * The packets that a damaged row had, without those that were removed: each with its bytes, as
- * far as it can be told where it ends; see {@linkcode packetsApart}.
+ * far as it can be told where it ends; see `packetsApart`.
  *
  * @param row Begins with `last_id, ends, payload`.
  * @param found The payload, whatever it is, as bytes.

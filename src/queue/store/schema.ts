@@ -159,7 +159,7 @@ export function versionOf(database: SqliteDatabase, path: string, advice?: strin
   return version;
 }
 
-/** Refuses a file by what its first page says that it is; see {@linkcode versionOf}. */
+/** Refuses a file by what its first page says that it is; see `versionOf`. */
 export function checkVersion(
   { applicationId, version }: { readonly applicationId: number; readonly version: number },
   path: string,

@@ -13,7 +13,7 @@ export interface Transactions {
   /** See `DiskShares`. */
   readonly buryBytes: number;
   /**
-   * Asked before {@linkcode Transactions.commit}.
+   * Asked before `Transactions.commit`.
    *
    * @param storedBytes Those of the packets that were stored.
    * @param buriedBytes Those of the dead letters that were made, with their rows.
