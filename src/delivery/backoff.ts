@@ -34,7 +34,7 @@ export class Backoff {
     this.#capMs = capMs;
   }
 
-  /** Failed attempts since the last {@linkcode reset}. */
+  /** Failed attempts since the last `reset`. */
   get failures(): number {
     return this.#failures;
   }

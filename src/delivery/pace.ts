@@ -46,7 +46,7 @@ export class Pace {
     this.#byteDueAtMs = Math.max(this.#byteDueAtMs, nowMs) + bytes / this.#bytesPerMs;
   }
 
-  /** When {@linkcode packetsNow} will allow at least one packet of `bytes`, if not now. */
+  /** When `packetsNow` will allow at least one packet of `bytes`, if not now. */
   readyInMs(bytes: number, nowMs: number): number {
     return Math.max(
       waitMs(this.#packetDueAtMs - nowMs, this.#packetMs),

@@ -29,7 +29,7 @@ export class WakeSignal {
     this.#resolveWait?.();
   }
 
-  /** Rings once no more news come, or {@linkcode STEP_INTERVAL_MS} after the last ring. */
+  /** Rings once no more news come, or `STEP_INTERVAL_MS` after the last ring. */
   wakeSoon(): void {
     this.#quietTurns = 0;
     if (this.#woken || this.#listening) return;

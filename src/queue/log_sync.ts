@@ -84,7 +84,7 @@ export class LogSync {
   /** Syncs that somebody waits for. What they have not yet put on the disk is not read. */
   #syncs = 0;
   readonly #behind: (() => void)[] = [];
-  /** What others had committed when {@linkcode sync} was called last. */
+  /** What others had committed when `sync` was called last. */
   #syncedVersion: number | undefined;
   /** Whether a removal waits for a sync, and what looks after it. */
   #isUnsynced = false;
@@ -151,7 +151,7 @@ export class LogSync {
     this.#syncInThreads(this.#pace.isSlow);
   }
 
-  /** Whether a commit is on the disk only once {@linkcode LogSync.synced} says so. */
+  /** Whether a commit is on the disk only once `LogSync.synced` says so. */
   get isInThreads(): boolean {
     return this.#isInThreads;
   }
