@@ -1,7 +1,7 @@
 /** Listening that says where it cannot, and what to do: the system's words have neither. */
 
 import { ListenError, messageOf } from "../base/errors.ts";
-import { isOutOfDescriptors, OUT_OF_DESCRIPTORS, toWireError } from "./wire_error.ts";
+import { isOutOfDescriptors, OUT_OF_DESCRIPTORS } from "./wire_error.ts";
 
 /**
  * Listens.
@@ -17,26 +17,6 @@ export function listenAt<Listener>(address: string, listen: () => Listener): Lis
     return listen();
   } catch (error) {
     throw listenFailure(error, address);
-  }
-}
-
-/** Nobody listens; there is nothing at the path; who listened has ended meanwhile. */
-const NOT_ANSWERED = [
-  Deno.errors.ConnectionRefused,
-  Deno.errors.NotFound,
-  Deno.errors.ConnectionReset,
-];
-
-/** Whether somebody listens on a Unix socket. */
-export async function isAnswered(path: string): Promise<boolean> {
-  try {
-    (await Deno.connect({ transport: "unix", path })).close();
-    return true;
-  } catch (error) {
-    if (NOT_ANSWERED.some((kind) => error instanceof kind)) return false;
-    // Whose backlog is full, or whose socket takes datagrams, is there all the same.
-    if (["EAGAIN", "EPROTOTYPE"].includes(toWireError(error).code)) return true;
-    throw error;
   }
 }
 

@@ -3,6 +3,7 @@
  * is doing, by a datagram to the socket that the manager named.
  */
 
+import { toWireError } from "./wire_error.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK } from "./constants.ts";
 import { closeDescriptor, libc } from "./libc.ts";
 
@@ -35,5 +36,25 @@ export function sendUnixDatagram(path: string, message: string): boolean {
     return Number(libc().send(fd, bytes, BigInt(bytes.length), MSG_NOSIGNAL)) === bytes.length;
   } finally {
     closeDescriptor(fd);
+  }
+}
+
+/** Nobody listens; there is nothing at the path; who listened has ended meanwhile. */
+const NOT_ANSWERED = [
+  Deno.errors.ConnectionRefused,
+  Deno.errors.NotFound,
+  Deno.errors.ConnectionReset,
+];
+
+/** Whether somebody listens on a Unix socket. */
+export async function isAnswered(path: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+    return true;
+  } catch (error) {
+    if (NOT_ANSWERED.some((kind) => error instanceof kind)) return false;
+    // Whose backlog is full, or whose socket takes datagrams, is there all the same.
+    if (["EAGAIN", "EPROTOTYPE"].includes(toWireError(error).code)) return true;
+    throw error;
   }
 }

@@ -14,6 +14,7 @@ import type {
   EditRequest,
   EditResult,
   FileSpace,
+  MakesWay,
   QueueStore,
   StoreReads,
 } from "./store/contract.ts";
@@ -29,6 +30,10 @@ const RESTORE_MS = 1000;
 const VACUUM_STEPS = 128;
 const VACUUM_PAGES = 32;
 const STEPS_BETWEEN_CHECKPOINTS = 8;
+
+/** Dead letters for which there is no room keep no packets from being delivered. */
+const NO_LETTERS = [undefined, "these"] as const;
+const FEWER_LETTERS = [undefined, "oldest", "these"] as const;
 
 /**
  * Disk space that can be given up for a removal; see `SenderLock`.
@@ -105,7 +110,9 @@ export class GuardedStore implements QueueStore {
 
   /** A removal alone goes through on a full disk. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
-    if (request.units.length === 0) return this.inReserve(() => this.#store.commit(request));
+    if (request.units.length === 0) {
+      return this.inReserve((makesWay) => this.#store.commit({ ...request, makesWay }), NO_LETTERS);
+    }
     this.#checkIntake();
     try {
       const result = this.#store.commit(request);
@@ -124,13 +131,9 @@ export class GuardedStore implements QueueStore {
       this.#checkIntake();
       return this.#store.edit(request);
     }
-    const asked = () => this.#store.edit(request);
-    if (edit.kind !== "bury") return this.inReserve(asked);
-    // Dead letters for which there is no room keep no packets from being delivered.
-    const makesWay = edit.reason === "expired" ? "these" : "oldest";
     return this.inReserve(
-      asked,
-      () => this.#store.edit({ ...request, edit: { ...edit, makesWay } }),
+      (makesWay) => this.#store.edit({ ...request, makesWay }),
+      edit.kind !== "bury" || edit.reason === "expired" ? NO_LETTERS : FEWER_LETTERS,
     );
   }
 
@@ -183,22 +186,29 @@ export class GuardedStore implements QueueStore {
    * Does something that makes room, or without which none is ever made; on a full disk, in the
    * reserve.
    *
-   * @param instead Where there is no room for it even so.
+   * @param ways Tried in turn, where there is no room for it even so.
    */
-  async inReserve<T>(work: () => T | Promise<T>, instead = work): Promise<T> {
+  async inReserve<T>(
+    work: (makesWay?: MakesWay) => T | Promise<T>,
+    [makesWay, ...instead]: readonly (MakesWay | undefined)[] = [],
+  ): Promise<T> {
+    const isLast = instead.length === 0;
     let result: T;
     try {
-      result = await work();
+      result = await work(makesWay);
     } catch (error) {
       if (!mayBeFull(error)) throw error;
       if (this.#spare?.releaseReserve() === true) this.#spareIsOut = true;
-      else if (!this.#spareIsOut) throw error;
+      else if (!this.#spareIsOut) {
+        if (isLast || this.#spare === undefined || !isDiskFull(error)) throw error;
+        return await this.inReserve(work, instead);
+      }
       // With the reserve there may be room to move the log into the file, which ends its growth.
       await this.#unlessFull(() => this.#store.checkpoint());
       try {
-        result = await work();
+        result = await work(makesWay);
       } catch (again) {
-        if (isDiskFull(again) && instead !== work) return await this.inReserve(instead);
+        if (isDiskFull(again) && !isLast) return await this.inReserve(work, instead);
         // The next attempt finds a shorter log, and the reserve.
         await this.#giveBack();
         throw again;

@@ -7,6 +7,7 @@ import type { Allocate } from "../../src/base/ports.ts";
 import { allocator } from "../../src/kernel/allocate.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -291,6 +292,77 @@ for (const bytes of [10, 1000]) {
     NO_TMPFS,
   );
 }
+
+inEachPlace(
+  "small packets are refused on a full disk: each finds room, in the place of older dead letters",
+  async (open) => {
+    using disk = new Disk("size=1m");
+    await using queue = await open(disk.queue);
+    await using lock = await tenureOf(queue);
+    const sending = sendingSideOf(queue);
+    sending.answerDoorbell(lock);
+    const packets = Array.from({ length: 100 }, () => "0123456789");
+    for (let i = 0; i < 20; i++) await queue.enqueueMany(packets);
+    disk.fillUp();
+    // With words, for the reserve is used up by fewer of them.
+    for (let id = 1; id <= 700; id++) await sending.refuse(id, "no".repeat(250));
+    const { refusedPackets, deadPackets, droppedPackets } = queue.stats();
+    assert.equal(refusedPackets, 700);
+    assert.equal(deadPackets + droppedPackets, 700);
+    assert(deadPackets > 100 && droppedPackets > 100, `${deadPackets} are left`);
+    await sending.removeThrough(queue.lastId);
+    assert.equal(queue.stats().packets, 0);
+  },
+  NO_TMPFS,
+);
+
+inEachPlace("packets that are larger than the reserve are refused on a full disk", async (open) => {
+  using disk = new Disk("size=8m");
+  await using queue = await open(disk.queue);
+  await using lock = await tenureOf(queue);
+  const sending = sendingSideOf(queue);
+  sending.answerDoorbell(lock);
+  await queue.enqueue(new Uint8Array(2_500_000));
+  await queue.enqueue("behind it");
+  disk.fillUp();
+  await sending.giveUp(1, 3);
+  const { packets, gaveUpPackets, deadPackets, droppedPackets } = queue.stats();
+  assert.deepEqual([packets, gaveUpPackets, deadPackets, droppedPackets], [1, 1, 0, 1]);
+  await sending.removeThrough(2);
+  assert.equal(lock.spare.reserveBytes, lock.spare.wantedReserveBytes);
+}, NO_TMPFS);
+
+inEachPlace(
+  "packets are damaged on a full disk: what becomes no dead letter holds nobody up",
+  async (open) => {
+    using disk = new Disk("size=2m");
+    const before = await open(disk.queue);
+    await (await tenureOf(before)).release();
+    const packets = Array.from({ length: 2000 }, () => "0");
+    for (let i = 0; i < 20; i++) await before.enqueueMany(packets);
+    await before.close();
+    const database = nodeSqlite.open(disk.queue, { readOnly: false, busyTimeoutMs: 0 });
+    database.prepare("UPDATE packets SET crc = crc + 1").run([]);
+    database.close();
+    await using queue = await open(disk.queue);
+    await using lock = await tenureOf(queue);
+    disk.fillUp();
+    const sending = sendingSideOf(queue);
+    sending.answerDoorbell(lock);
+    // Also where a removal comes upon them.
+    await sending.removeThrough(15_500);
+    assert.deepEqual(await sending.readBatches(queue.removedThroughId, 1), []);
+    const { damagedPackets, deadPackets, droppedPackets } = queue.stats();
+    assert.equal(deadPackets + droppedPackets, damagedPackets);
+    assert(deadPackets > 2000 && droppedPackets > 2000, `${deadPackets} are left`);
+    for (let firstId = 1; firstId <= queue.lastId; firstId += 1000) {
+      await queue.removeDeadLetters({ firstId, lastId: firstId + 999 });
+    }
+    assert.equal(lock.spare.reserveBytes, lock.spare.wantedReserveBytes);
+    assert.equal(await queue.enqueue("there is room again"), queue.lastId);
+  },
+  NO_TMPFS,
+);
 
 inEachFile(
   "a file on a full disk becomes an edge's, and what the cluster has leaves it",

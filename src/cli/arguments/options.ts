@@ -24,7 +24,7 @@ import type { HostRemote } from "../../base/remote.ts";
 import { DESCRIBED_FRAMINGS, type Framing, NAMED_FRAMINGS } from "../../framing/framing.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
 import { formatHostPort } from "../../base/remote.ts";
-import { isLoopback } from "../../kernel/ip_address.ts";
+import { isLoopback } from "../../observe/access.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import type { TlsOptions } from "../../tls/options.ts";

@@ -6,7 +6,7 @@
 import { restUnlessAborted, unlessAborted } from "../../base/waits.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError, QueueLockedError } from "../../base/errors.ts";
-import { isLoopback } from "../../kernel/ip_address.ts";
+import { isLoopback } from "../../observe/access.ts";
 import { isOutOfDescriptors } from "../../kernel/wire_error.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";

@@ -37,12 +37,16 @@ export interface HandedOutCount extends PacketCount {
   readonly throughId: number;
 }
 
+/** What gives way on a full disk: `"oldest"` letters, or `"these"`, which become none. */
+export type MakesWay = "oldest" | "these";
+
 export interface TransactionRequest {
   /** When it is asked for; the wall clock is stored with each batch. */
   readonly at: Moment;
   readonly deadLimits: DeadLimits;
   /** Ids up to this one have been on a wire; never lowers what the file says. */
   readonly sentThrough: number;
+  readonly makesWay?: MakesWay | undefined;
 }
 
 export interface CommitRequest extends TransactionRequest {
@@ -119,8 +123,6 @@ export type Edit =
     readonly reason: Exclude<DeathReason, "damaged">;
     readonly attempts: number;
     readonly words?: string | undefined;
-    /** On a full disk. `"oldest"`: as many older letters go; `"these"`: no letter is made. */
-    readonly makesWay?: "oldest" | "these";
   }
   | { readonly kind: "set-aside"; readonly lastId: number }
   | { readonly kind: "remove-packets"; readonly range: IdRange }

@@ -92,10 +92,10 @@ export class DeadLetterTable {
   }
 
   /** Removes the oldest, until both excesses are gone or no letter is left. */
-  dropOldest(over: PacketCount): PacketCount {
+  dropOldest(over: PacketCount, bytesBeside = 0): PacketCount {
     let packets = 0, bytes = 0, through = 0;
     for (const [id, size] of this.#sizesIn({ firstId: 1, lastId: lastIdIn(this.#window) })) {
-      if (packets >= over.packets && bytes >= over.bytes) break;
+      if (packets >= over.packets && bytes + packets * bytesBeside >= over.bytes) break;
       through = id;
       packets++;
       bytes += size;

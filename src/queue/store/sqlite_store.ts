@@ -5,6 +5,7 @@
 
 import { packetsOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
+import { PAGE_BYTES } from "../sqlite/disk_space.ts";
 import type { SqliteDatabase } from "../sqlite/driver.ts";
 import { BatchPacker } from "./batches.ts";
 import type {
@@ -44,6 +45,8 @@ import {
 import { FileTransactions, type Transactions } from "./transactions.ts";
 import type { DeadLetter, Due, PacketCount } from "./types.ts";
 
+/** Of older letters: the pages that one needs beside its bytes. */
+const MAKE_WAY_BYTES = 3 * PAGE_BYTES;
 const NOTHING: Edited = { packets: 0, bytes: 0, ids: undefined, damagedPackets: 0 };
 
 export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine" | "kind"> {
@@ -157,7 +160,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
    * same transaction, and the work begins anew.
    */
   #transact<T>(
-    { at, deadLimits, sentThrough }: TransactionRequest,
+    { at, deadLimits, sentThrough, makesWay }: TransactionRequest,
     work: (draft: Draft) => { readonly changed: boolean; readonly result: T },
   ): T & TransactionResult {
     const damagedIds: number[] = [];
@@ -172,7 +175,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
           dropped: { packets: 0, bytes: 0, throughId: 0 },
           setAside: [],
           oldestAtMs: undefined,
-          ...{ storedBytes: 0, buriedBytes: 0 },
+          ...{ storedBytes: 0, buriedBytes: 0, makesWay },
         };
         const sentMoved = rememberSent(counts, sentThrough);
         const timeMoved = keepTime(draft, at);
@@ -229,10 +232,10 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
 
   #bury(
     draft: Draft,
-    { ranges, reason, attempts, words, makesWay }: Extract<Edit, { kind: "bury" }>,
+    { ranges, reason, attempts, words }: Extract<Edit, { kind: "bury" }>,
     diedAtMs: number,
   ): PacketCount {
-    const { counts, dropped } = draft;
+    const { counts, dropped, makesWay } = draft;
     const death = { diedAtMs, reason, attempts, words, sentThrough: counts.sentThrough };
     const taken: (readonly [batch: PacketBatch, enqueuedAtMs: number])[] = [];
     let packets = 0, bytes = 0;
@@ -246,8 +249,11 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
       bytes += count.bytes;
     }
     countPackets(counts, -1, { packets, bytes });
-    // Rows are of different sizes, and pages are not full.
-    if (makesWay === "oldest") this.#dropDead(draft, { packets, bytes: 2 * bytes });
+    // Rows are of different sizes, pages are not full, and only empty ones are free.
+    if (makesWay === "oldest") {
+      const over = { packets, bytes: 2 * bytes + MAKE_WAY_BYTES };
+      this.#dropDead(draft, over, LETTER_BYTES_BESIDE);
+    }
     if (makesWay === "these") countDropped(counts, dropped, { packets, bytes });
     else {
       for (const [batch, atMs] of taken) this.#deadLetters.add(packetsOf([batch]), atMs, death);
@@ -265,20 +271,26 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
    * cannot be trusted, so that everything is counted anew.
    */
   #setAside(draft: Draft, lastId: number, diedAtMs: number): void {
-    const { counts } = draft;
+    const { counts, makesWay } = draft;
     if (lastId <= counts.removedThrough) return;
     const { sentThrough } = counts;
     const death = { diedAtMs, reason: "damaged" as const, attempts: 0, sentThrough };
-    let firstId = lastId;
+    let firstId = lastId, packets = 0, bytes = 0;
     const left = this.#packets.takeDamaged(lastId, counts, (packet, enqueuedAtMs) => {
       firstId = Math.min(firstId, packet.id);
-      this.#deadLetters.add([packet], enqueuedAtMs, death);
+      packets++;
+      bytes += packet.payload.length;
+      if (makesWay === undefined) this.#deadLetters.add([packet], enqueuedAtMs, death);
     });
     if (left === undefined) return;
     draft.writesState = true;
     const letters = this.#deadLetters.measure();
-    const packets = letters.packets - counts.deadPackets;
-    const bytes = letters.bytes - counts.deadBytes;
+    if (makesWay !== undefined) countDropped(counts, draft.dropped, { packets, bytes });
+    else {
+      packets = letters.packets - counts.deadPackets;
+      bytes = letters.bytes - counts.deadBytes;
+      draft.buriedBytes += bytes + LETTER_BYTES_BESIDE * packets;
+    }
     draft.setAside.push({ packets, bytes, ids: { firstId, lastId } });
     counts.damagedPackets += packets;
     counts.deadPackets = letters.packets;
@@ -367,8 +379,8 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
     draft.writesState = true;
   }
 
-  #dropDead({ counts, dropped }: Draft, over: PacketCount): void {
-    const letters = this.#deadLetters.dropOldest(over);
+  #dropDead({ counts, dropped }: Draft, over: PacketCount, bytesBeside?: number): void {
+    const letters = this.#deadLetters.dropOldest(over, bytesBeside);
     countDead(counts, -1, letters);
     countDropped(counts, dropped, letters);
   }

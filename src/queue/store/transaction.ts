@@ -1,6 +1,6 @@
 import { QueueFileError } from "../../base/errors.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
-import type { HandedOutCount, Moment, MovedPackets } from "./contract.ts";
+import type { HandedOutCount, MakesWay, Moment, MovedPackets } from "./contract.ts";
 import { DamagedRowError } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
 import type { PacketCount } from "./types.ts";
@@ -16,6 +16,7 @@ export interface Draft {
   storedBytes: number;
   /** Those of the dead letters that it makes, with their rows. */
   buriedBytes: number;
+  readonly makesWay: MakesWay | undefined;
   /** Once packets were stored: when the oldest one was. */
   oldestAtMs: number | undefined;
   /** What had to go to make room. */
