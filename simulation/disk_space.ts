@@ -50,6 +50,7 @@ export class DiskSpace {
       diskBytes: this.#capacityBytes,
       freeBytes: this.#freeBytes,
       fileBytes: this.#filePages * PAGE_BYTES,
+      keptBytes: this.#reserveBytes,
     };
   }
 

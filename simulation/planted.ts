@@ -391,8 +391,8 @@ export const PLANTED: readonly Planted[] = [
     name: "packets are stored without room to move the log",
     file: LOG_ROOM,
     patches: [[
-      "if (growthBytes <= mostBytes) return growthBytes;",
-      "return growthBytes;",
+      "if (growthBytes > mostBytes) {",
+      "if (growthBytes < 0) {",
     ]],
   },
   {

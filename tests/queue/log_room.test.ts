@@ -11,6 +11,7 @@ class Bench {
   looks = 0;
   nowMs = 0;
   freeBytes: number;
+  keptBytes = 8 * MIB;
   /** The queue with what is in its log. */
   pages = 0;
   readonly room: LogRoom;
@@ -23,7 +24,8 @@ class Bench {
     };
     const look = (): DiskReading => {
       this.looks++;
-      return { diskBytes: 10 * GIB, freeBytes: this.freeBytes, fileBytes: 0 };
+      const { freeBytes, keptBytes } = this;
+      return { diskBytes: 10 * GIB, freeBytes, fileBytes: 0, keptBytes };
     };
     this.room = new LogRoom({ path: "queue.db", database, look, nowMs: () => this.nowMs });
   }
@@ -94,8 +96,29 @@ Deno.test("dead letters may grow the file as long as half the reserve is left fo
   // Stored packets find that half, which is kept for that.
   bench.room.check(MIB / 2);
   // The log of a large one is gone before the next removal needs it.
-  bench.pages = 0;
+  bench.pages = 1;
   bench.freeBytes = 6 * MIB;
   bench.room.checkBuried(5 * MIB);
   assert.throws(() => bench.room.checkBuried(6 * MIB), { reason: "disk-full" });
+});
+
+Deno.test("while the reserve is given up, packets leave the room that it needs", () => {
+  const bench = new Bench(4 * MIB);
+  bench.room.check(1);
+  bench.keptBytes = 32 * 1024;
+  assert.throws(() => bench.room.check(MIB), { reason: "disk-full" });
+  bench.freeBytes = 10 * MIB;
+  bench.room.check(1);
+});
+
+Deno.test("a removal leaves the room that the log takes in the file", () => {
+  const bench = new Bench(2 * MIB);
+  bench.pages = MIB / PAGE_BYTES;
+  bench.room.checkRemoved();
+  bench.freeBytes = MIB;
+  assert.throws(() => bench.room.checkRemoved(), { reason: "disk-full" });
+  // Once the log is moved it needs none.
+  bench.pages = 0;
+  bench.freeBytes = 0;
+  bench.room.checkRemoved();
 });

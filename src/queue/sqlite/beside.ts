@@ -47,7 +47,7 @@ export function openBeside(
 /**
  * The same for writing; where there is none, makes one that belongs to the queue's owner.
  *
- * @throws {QueueFileError} As {@linkcode openBeside}.
+ * @throws {QueueFileError} As `openBeside`.
  */
 export function openOrMakeBeside(queuePath: string, path: string): Deno.FsFile {
   for (let attempt = 1;; attempt++) {
@@ -120,7 +120,7 @@ const PID_LINE_BYTES = 32;
  * Makes an empty file for this user alone, where a database will be.
  *
  * @returns Which file that is.
- * @throws {QueueFileError} As {@linkcode refuseWhatIsLeft}.
+ * @throws {QueueFileError} As `refuseWhatIsLeft`.
  * @throws {Deno.errors.AlreadyExists} There is a file.
  */
 export function createDatabase(path: string): FileIdentity {

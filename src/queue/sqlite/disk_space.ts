@@ -41,6 +41,8 @@ export interface DiskReading {
   readonly freeBytes: number;
   /** The file's size. */
   readonly fileBytes: number;
+  /** What is kept on it for removals at present; undefined: as much as should be. */
+  readonly keptBytes?: number;
 }
 
 /** The shares on a disk of this size; `undefined`: not known, so it is taken for a large one. */
@@ -65,8 +67,19 @@ export function diskAt(path: string): DiskReading | undefined {
     // Loaded only here: the runtime takes 50 ms of CPU for it.
     const { blocks, bavail, bsize } = process.getBuiltinModule("node:fs").statfsSync(path);
     const { size: fileBytes } = Deno.statSync(path);
-    return { diskBytes: blocks * bsize, freeBytes: bavail * bsize, fileBytes };
+    const disk = { diskBytes: blocks * bsize, freeBytes: bavail * bsize, fileBytes };
+    return { ...disk, ...keptBeside(`${path}.lock`) };
   } catch {
     return undefined;
+  }
+}
+
+function keptBeside(lock: string): Pick<DiskReading, "keptBytes"> {
+  try {
+    const { state } = Deno.permissions.querySync({ name: "read", path: lock });
+    const { blocks } = state === "granted" ? Deno.statSync(lock) : { blocks: null };
+    return blocks === null ? {} : { keptBytes: 512 * blocks };
+  } catch {
+    return {}; // There is none yet.
   }
 }

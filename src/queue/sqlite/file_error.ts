@@ -35,7 +35,7 @@ export function queueFileError(
   return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, rest);
 }
 
-/** As {@linkcode queueFileError}, of one cause. */
+/** As `queueFileError`, of one cause. */
 export function errorsOf(
   cause: unknown,
   path: string,

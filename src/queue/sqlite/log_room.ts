@@ -22,6 +22,8 @@ const LOOKS_IN_RESERVE = 8;
 const PLENTY_BYTES = 1024 * 1024 * 1024;
 const PLENTY_FOR_MS = 100;
 const PLENTY_PART = 16;
+/** The reserve is a whole number of these. */
+const KEPT_IN_BLOCKS_OF = 64 * 1024;
 /** Of a packet's bytes in the log: headers of pages, and pages that are not full. */
 const LOG_OVERHEAD = 1.05;
 /** Beside packets, however few: the pages that lead to them, counts, and those that list pages. */
@@ -67,10 +69,12 @@ export class LogRoom {
     const { reserveBytes } = diskShares(disk?.diskBytes);
     this.#lookEveryBytes = reserveBytes / LOOKS_IN_RESERVE;
     if (disk !== undefined) {
-      const leftBytes = disk.freeBytes - logBytesFor(bytes);
+      // What a removal has of it is put back.
+      const missingBytes = reserveBytes - (disk.keptBytes ?? Infinity) - KEPT_IN_BLOCKS_OF;
+      const leftBytes = disk.freeBytes - logBytesFor(bytes) - Math.max(0, missingBytes);
       // The commit itself moves the log; where it cannot, removals need half the reserve.
-      const growthBytes = this.#growthWithin(disk, Math.max(leftBytes, reserveBytes / 2));
-      if (leftBytes - growthBytes > PLENTY_BYTES) this.#plentyUntilMs = nowMs + PLENTY_FOR_MS;
+      const spareBytes = missingBytes > 0 ? -Infinity : reserveBytes / 2;
+      this.#checkGrowth(disk, leftBytes, Math.max(leftBytes, spareBytes));
     }
     this.#unseenBytes = 0;
   }
@@ -83,14 +87,26 @@ export class LogRoom {
     const disk = this.#look();
     if (disk === undefined) return;
     const { reserveBytes } = diskShares(disk.diskBytes);
-    this.#growthWithin(disk, disk.freeBytes - Math.max(logBytesFor(bytes), reserveBytes / 2));
+    const leftBytes = disk.freeBytes - Math.max(logBytesFor(bytes), reserveBytes / 2);
+    this.#checkGrowth(disk, leftBytes, Math.max(leftBytes, 0));
   }
 
-  /** By how much the file grows once the log is moved into it. */
-  #growthWithin({ fileBytes }: DiskReading, mostBytes: number): number {
+  /** The same of what only removes: while a reader keeps the log from being moved, it grows. */
+  checkRemoved(): void {
+    const disk = this.#nowMs() < this.#plentyUntilMs ? undefined : this.#look();
+    if (disk === undefined) return;
+    const leftBytes = disk.freeBytes - logBytesFor(0);
+    this.#checkGrowth(disk, leftBytes, Math.max(leftBytes, 0));
+  }
+
+  /** The file grows once the log is moved into it. */
+  #checkGrowth({ fileBytes }: DiskReading, leftBytes: number, mostBytes: number): void {
     const growthBytes = Number(this.#pageCount.all([])[0]?.[0]) * PAGE_BYTES - fileBytes;
-    if (growthBytes <= mostBytes) return growthBytes;
-    throw queueFileError("disk-full", this.#path, "the disk is full");
+    if (growthBytes > mostBytes) {
+      throw queueFileError("disk-full", this.#path, "the disk is full");
+    }
+    const isPlenty = leftBytes - growthBytes > PLENTY_BYTES;
+    this.#plentyUntilMs = isPlenty ? this.#nowMs() + PLENTY_FOR_MS : -Infinity;
   }
 }
 

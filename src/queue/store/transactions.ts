@@ -67,6 +67,7 @@ export class FileTransactions implements Transactions {
   checkRoom(storedBytes: number, buriedBytes: number): void {
     if (storedBytes > 0) this.#logRoom.check(storedBytes);
     if (buriedBytes > 0) this.#logRoom.checkBuried(buriedBytes);
+    if (storedBytes + buriedBytes === 0) this.#logRoom.checkRemoved();
   }
 
   commit(): void {
