@@ -139,8 +139,8 @@ const SECTIONS: readonly Section[] = [
 
 const INTRODUCTION = `# Options
 
-Made from the tables in \`src/base\` by \`deno task docs:options\`. What each one means
-and costs, at length, is in the documentation of the interface that is named.
+Made from the tables in \`src/base\` by \`deno task docs:options\`. What each one means and costs, at
+length, is in the documentation of the interface that is named.
 
 Values are written as on the command line. The library takes the same as numbers: a name that ends
 in \`Ms\` takes milliseconds, one that ends in \`Bytes\` takes bytes, and \`Infinity\` is \`never\` or no

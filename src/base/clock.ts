@@ -2,7 +2,7 @@ import type { Clock } from "./ports.ts";
 
 /** The longest delay that a timer takes, 24.8 days; beyond it `setTimeout` fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-/** From here on a timer may be late by {@linkcode SLOT_MS}. */
+/** From here on a timer may be late by `SLOT_MS`. */
 const SHARED_FROM_MS = 1000;
 /** Timers that are due within the same of these share a wake-up of the event loop. */
 const SLOT_MS = 20;

@@ -121,7 +121,7 @@ interface Beat {
 const beatsOf = new WeakMap<Clock, Map<number, Beat>>();
 
 /**
- * Calls back once a second; for the first time in {@linkcode SHARE_MS}, or a second later.
+ * Calls back once a second; for the first time in `SHARE_MS`, or a second later.
  *
  * @returns Ends it.
  */

@@ -16,7 +16,7 @@
  *    connection is closed.
  * 5. A read or a write that fails is the end, also while TCP lives: the layer
  *    above it (TLS, a proxy's protocol) has failed.
- * 6. Where {@link Answers} or {@link Reads} confirm, what had been answered or read when the
+ * 6. Where `Answers` or `Reads` confirm, what had been answered or read when the
  *    connection ended counts.
  */
 

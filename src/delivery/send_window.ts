@@ -16,10 +16,10 @@
  *    packets that somebody else removed.
  * 4. In flight never exceeds `maxInFlightBytes`, or two packets if those are larger, but for
  *    what a transform adds to the last packet.
- * 5. Nothing is assigned faster than its {@link Pace}, the backlog of an outage
+ * 5. Nothing is assigned faster than its `Pace`, the backlog of an outage
  *    not faster than its own.
  * 6. An expired packet is not assigned. One that has ended `maxAttempts`
- *    connections is given up; see {@link Suspects}.
+ *    connections is given up; see `Suspects`.
  * 7. With `session.separate` a packet is assigned when all before it is acknowledged.
  * 8. With a transform a packet is transformed once a connection, when it is assigned: by
  *    its stored bytes it fits, its wire's bytes count from then on. One that cannot be

@@ -7,10 +7,8 @@
  * packet is ever given up, the first confirmation ends that.
  *
  * Second, and only where `maxAttempts` allows it, the packet that ends every connection is found
- * by halving: only one that is alone when its connection breaks is ever given up.
- *
- * A server that ends every connection, whatever is sent, must not cost packet after packet:
- * without one that is confirmed in between, each conviction needs twice as many breaks as the last.
+ * by halving: only one that is alone when its connection breaks is ever given up. Without one that is
+ * confirmed in between, each needs twice as many breaks as the last.
  */
 
 import type { Verdict } from "./liveness.ts";

@@ -26,7 +26,7 @@ const LOOK_WITHIN_MS = 2000;
 const PROXY_PAUSE_MS = 60_000;
 
 /**
- * What a {@linkcode failoverDialer} works with.
+ * What a `failoverDialer` works with.
  *
  * @category Dialer
  */
@@ -49,7 +49,7 @@ export interface FailoverOptions {
 }
 
 /**
- * A {@linkcode Dialer} for several servers: where one cannot be reached, refuses, stalls or
+ * A `Dialer` for several servers: where one cannot be reached, refuses, stalls or
  * is dead, the next attempt goes to another. What `Sender.open` does with several remotes.
  *
  * @category Dialer

@@ -33,7 +33,7 @@ export class BytePattern {
     return this.bytes.length;
   }
 
-  /** How much is matched after one more byte; {@linkcode length} is all of it. */
+  /** How much is matched after one more byte; `length` is all of it. */
   step(matched: number, byte: number): number {
     for (let at = matched;; at = this.#fallbacks[at] ?? 0) {
       if (this.bytes[at] === byte) return at + 1;

@@ -30,7 +30,7 @@ export function codecOf(framing: Framing | string | object, option: string): Cod
 }
 
 /**
- * Checks a framing by which a single message is to be told; see {@linkcode codecOf}.
+ * Checks a framing by which a single message is to be told; see `codecOf`.
  *
  * @throws {OptionError} It is no framing, or does not mark where one ends.
  */
@@ -45,7 +45,7 @@ const codecs = new Map<string, Codec>();
 type Refuse = (rule: string) => never;
 
 /**
- * Checks a framing that was written; see {@linkcode codecOf}.
+ * Checks a framing that was written; see `codecOf`.
  *
  * @throws {OptionError} It is none; says what is expected.
  */

@@ -154,13 +154,13 @@ export class InputPump {
   }
 
   /**
-   * Reads and stores until the input ends or {@linkcode stop} is called.
+   * Reads and stores until the input ends or `stop` is called.
    *
    * @throws {FramingError} The input is not what its framing promises; the packets before that
    *   are stored.
    * @throws {QueueFileError} The queue cannot be written, and waiting will not help.
    * @throws {QueueFullError} The queue is full, and is not to wait for room.
-   * @throws {ClosedError} The queue was closed, or {@linkcode giveUp} called, before everything
+   * @throws {ClosedError} The queue was closed, or `giveUp` called, before everything
    *   was stored.
    */
   async run(): Promise<void> {

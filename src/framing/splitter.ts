@@ -21,9 +21,6 @@ import { codecOf } from "./grammar.ts";
  */
 export type Oversize = "fail" | "skip" | "cut";
 
-/** Every {@linkcode Oversize}, for option lists. */
-export const OVERSIZES: readonly Oversize[] = ["fail", "skip", "cut"];
-
 export interface SplitterOptions {
   readonly input: Framing;
   /** @default {input} */
@@ -173,7 +170,7 @@ export class PacketSplitter {
    * The packets that the next bytes complete. They may share the chunk's memory: store them
    * before its buffer is used again.
    *
-   * @throws {FramingError} An earlier push met a {@linkcode fault}.
+   * @throws {FramingError} An earlier push met a `fault`.
    */
   push(chunk: Uint8Array): Uint8Array[] {
     if (this.#fault !== undefined) throw this.#fault;
@@ -191,7 +188,7 @@ export class PacketSplitter {
    * The rest, for the input has ended: one packet or none. A last line without a newline is
    * given one, and so with any other delimiter.
    *
-   * @throws {FramingError} It ended inside a packet, or had a {@linkcode fault} before.
+   * @throws {FramingError} It ended inside a packet, or had a `fault` before.
    */
   end(): Uint8Array[] {
     if (this.#fault !== undefined) throw this.#fault;

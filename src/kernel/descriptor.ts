@@ -104,10 +104,9 @@ export function nextDescriptorHint(): number | undefined {
 }
 
 /**
- * Whether this process may open so many descriptors more. Whoever lets strangers
- * in asks before: what they take must not be missing where packets are delivered
- * and stored. Costs 2 µs a descriptor. True also where the C library is not granted, and nobody
- * can tell.
+ * Whether this process may open so many descriptors more: what strangers take must not be missing
+ * where packets are delivered and stored. Costs 2 µs a descriptor. True also where the C library is
+ * not granted, and nobody can tell.
  */
 export function hasSpareDescriptors(count: number): boolean {
   const opened: number[] = [];
@@ -130,7 +129,7 @@ export function hasSpareDescriptors(count: number): boolean {
  * Finds a connection's descriptor and duplicates it: the duplicate keeps the
  * kernel's counters readable after Deno has closed its own.
  *
- * @param hint From {@linkcode nextDescriptorHint}; only speed depends on it.
+ * @param hint From `nextDescriptorHint`; only speed depends on it.
  * @throws {KernelCallError} Not among the first 65,536 descriptors, or it could
  *   not be duplicated.
  */

@@ -125,3 +125,13 @@ export function encodeSockaddr({ address, port, scopeId }: Endpoint): Uint8Array
   }
   return bytes;
 }
+
+/** Whether nobody outside this machine can reach the address. */
+export function isLoopback(hostname: string): boolean {
+  if (hostname === "localhost") return true;
+  const address = parseIpAddress(hostname);
+  if (address === undefined) return false;
+  return isIpv4(address)
+    ? address[12] === 127
+    : address.every((byte, at) => byte === (at === 15 ? 1 : 0));
+}

@@ -130,7 +130,7 @@ export function libcCandidates(machine: Machine = Deno.build): readonly LibraryC
 }
 
 /**
- * What the flag `--allow-ffi=` has to be followed by; see {@linkcode grantOf}.
+ * What the flag `--allow-ffi=` has to be followed by; see `grantOf`.
  *
  * @param tried Paths that were granted and could not be loaded: not named again.
  */

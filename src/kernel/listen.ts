@@ -20,7 +20,7 @@ export function listenAt<Listener>(address: string, listen: () => Listener): Lis
   }
 }
 
-/** What {@linkcode listenAt} throws. */
+/** What `listenAt` throws. */
 export function listenFailure(error: unknown, address: string): unknown {
   if (error instanceof Deno.errors.NotCapable) return error;
   if (error instanceof Deno.errors.AddrInUse) {

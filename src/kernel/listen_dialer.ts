@@ -1,7 +1,7 @@
 /**
  * The other direction: a server that connects to us. To the delivery it is a dialer whose
  * attempts wait for as long as it takes. One connection at a time is in use, as
- * {@linkcode Arrivals} has it, and who is not on the list gets no byte.
+ * `Arrivals` has it, and who is not on the list gets no byte.
  */
 
 import { systemClock } from "../base/clock.ts";
@@ -30,7 +30,7 @@ import { type ByteConn, TcpWire } from "./tcp_wire.ts";
 const ACCEPT_RETRY_MS = 250;
 
 /**
- * Where and how {@linkcode listenDialer} listens.
+ * Where and how `listenDialer` listens.
  *
  * @category Dialer
  */
@@ -63,14 +63,14 @@ export interface ListenDialerOptions {
 }
 
 /**
- * A {@linkcode Dialer} to which servers connect. It listens until it is disposed of.
+ * A `Dialer` to which servers connect. It listens until it is disposed of.
  *
  * @category Dialer
  */
 export interface ListenDialer extends Dialer, Disposable {
   /** Where it listens. */
   readonly addr: Deno.NetAddr;
-  /** Waits for a connection, and tunes its socket; see {@linkcode Dialer.dial}. */
+  /** Waits for a connection, and tunes its socket; see `Dialer.dial`. */
   dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire>;
 }
 
@@ -104,7 +104,7 @@ export function listenDialer(options: ListenDialerOptions): ListenDialer {
 }
 
 /**
- * Checks everything that {@linkcode listenDialer} would, and listens only when what it returns is
+ * Checks everything that `listenDialer` would, and listens only when what it returns is
  * called: until then nobody is to be connected.
  */
 export function readyToListen(options: ListenDialerOptions): () => ListenDialer {

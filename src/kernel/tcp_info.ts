@@ -9,7 +9,7 @@ import type { SocketSample } from "../base/ports.ts";
  */
 export const TCP_INFO_BYTES = 560;
 
-/** The part of {@linkcode SocketSample} that comes from TCP_INFO. */
+/** The part of `SocketSample` that comes from TCP_INFO. */
 export type TcpInfo = Omit<SocketSample, "sendQueueBytes" | "hangup">;
 
 // Offsets: kernel_facts, section 10. All fields have fixed widths and natural

@@ -1,11 +1,8 @@
-/**
- * `sd_notify(3)`: tells the service manager that started this process how it
- * is doing, by a datagram to the socket that the manager named.
- */
+/** Unix sockets of others: a datagram to one, as `sd_notify(3)` sends it, and whether one is used. */
 
-import { toWireError } from "./wire_error.ts";
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK } from "./constants.ts";
 import { closeDescriptor, libc } from "./libc.ts";
+import { toWireError } from "./wire_error.ts";
 
 /** `struct sockaddr_un`: the family, then 108 bytes of path. */
 const FAMILY_BYTES = 2;

@@ -8,11 +8,10 @@
  *
  *     read ≥ written − Send-Q
  *
- * holds at any time, and with Send-Q 0 everything was read; {@link UnreadWrites} makes more
- * of it where writes are small. With one exception: a peer that
- * ends with unread bytes throws them away, and Send-Q falls, too. Then the kernel has told
- * this socket of the end before (`POLLHUP`), and of the loss (`ECONNRESET`, once, to
- * whoever asks first). So Send-Q is read first and poll second, and
+ * holds at any time; `UnreadWrites` makes more of it where writes are small. But a peer that ends
+ * with unread bytes throws them away, and Send-Q falls, too. Then the kernel has told this socket of
+ * the end before (`POLLHUP`), and of the loss (`ECONNRESET`, once, to whoever asks first). So Send-Q
+ * is read first and poll second, and
  *
  * 1. without a hang-up, what Send-Q said is true: nothing had been thrown away by then;
  * 2. with a hang-up it is true if the peer has ended in order: our reader has found the end

@@ -15,7 +15,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { isToken, TOKEN_RULE } from "../base/subpath_option_table.ts";
 import type { Clock } from "../base/ports.ts";
-import { isIpv4, parseIpAddress } from "../kernel/ip_address.ts";
+import { isLoopback } from "../kernel/ip_address.ts";
 import type { HttpRequest } from "./listener.ts";
 
 /** Wrong tokens that one peer may try at once; one more each second. */
@@ -171,14 +171,4 @@ function cookieOf(request: HttpRequest, name: string): string | undefined {
 
 function digest(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
-}
-
-/** Whether nobody outside this machine can reach the address. */
-export function isLoopback(hostname: string): boolean {
-  if (hostname === "localhost") return true;
-  const address = parseIpAddress(hostname);
-  if (address === undefined) return false;
-  return isIpv4(address)
-    ? address[12] === 127
-    : address.every((byte, at) => byte === (at === 15 ? 1 : 0));
 }

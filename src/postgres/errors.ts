@@ -3,6 +3,9 @@
 import type { SslMode } from "./address.ts";
 import { FencedError, messageOf, QueueFileError, type QueueFileReason } from "../base/errors.ts";
 
+/** What the words of a sender that waits for another one begin with. */
+export const STANDING_BY = "standing by: ";
+
 /** A connection could not be made, or ended before the answer came. */
 export class ConnectionLostError extends Error {
   override readonly name = "ConnectionLostError";

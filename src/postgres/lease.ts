@@ -22,8 +22,7 @@ import { restUnlessAborted } from "../base/waits.ts";
 import type { LeaseStats } from "../base/cluster_stats.ts";
 import { type FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
 import type { Tenure } from "../queue/tenure.ts";
-import { STANDING_BY } from "../sender/cluster_words.ts";
-import { goneBack, takenOver } from "./errors.ts";
+import { goneBack, STANDING_BY, takenOver } from "./errors.ts";
 
 /** How many beats there are in one `ttlMs`. */
 const BEATS = 5;

@@ -3,7 +3,7 @@
  *
  * Its first line is the sender's process id; what the sender publishes about
  * itself, for other processes, stands behind it, up to a NUL. From
- * {@linkcode RESERVE_START} on lies the sender's reserve of disk space (`reserve.ts`).
+ * `RESERVE_START` on lies the sender's reserve of disk space (`reserve.ts`).
  */
 
 import { systemClock } from "../base/clock.ts";

@@ -7,14 +7,13 @@
  * 1. An `enqueue` resolves only after the COMMIT that covers its packet has
  *    returned; when it rejects, nothing of it is stored, unless the error says that
  *    this is not known (`QueueFileError.outcome`).
- * 2. Ids grow by one with each packet stored, in the order of the calls within
- *    a process, and are never reused, not even after the file was emptied.
- * 3. A packet leaves the queue only by `removeThrough` or `removePackets`, by
- *    overflow `"drop-oldest"`, which is counted and reported, or as a dead letter:
- *    when it has expired, by `giveUp` or `refuse`, or when it is damaged. A dead letter stays in
- *    the file, counted and reported, until `requeue`, `removeDeadLetters`, or until there are too
- *    many. Each removal and each move resolves only after its COMMIT has returned, and leaves a
- *    packet in one place or the other, never in both or in none.
+ * 2. Ids grow by one with each packet stored, in the order of the calls within a process, and are
+ *    never used again.
+ * 3. A packet leaves the queue only by `removeThrough` or `removePackets`, by overflow
+ *    `"drop-oldest"`, or as a dead letter: when it has expired, by `giveUp` or `refuse`, or when it
+ *    is damaged. A dead letter stays in the file until `requeue` or `removeDeadLetters`, or until
+ *    there is no room for all. What goes for want of room is counted and reported. Each removal and
+ *    each move resolves after its COMMIT has returned, and leaves a packet in one place or the other.
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next
  *    one, up to a bound that keeps the event loop responsive. Changes in the
@@ -26,10 +25,9 @@
  * 8. Counts and `lastId` are what some COMMIT has written, never a guess; other
  *    processes' commits show after `pollOtherProcesses` or our next commit.
  * 9. Nothing but SQLite opens the database file.
- * 10. `readBatches(afterId)` gives the sender packets and takes everything above
- *     `afterId` back: those may be sent again, or expire. Packets that the sender
- *     has, and has not given back, do not expire. Packets that have expired are not
- *     given to it. The ids of what it gets ascend, but need not follow each other.
+ * 10. `readBatches(afterId)` gives the sender packets and takes everything above `afterId` back.
+ *     What it has does not expire, and what has expired is not given to it. The ids of what it
+ *     gets ascend, but need not follow each other.
  */
 
 import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "../base/errors.ts";

@@ -20,7 +20,7 @@ export class SyncedStore implements FileStore {
   readonly #store: SqliteStore;
   readonly #log: LogSync;
 
-  /** @throws As the constructor of {@linkcode LogSync}. */
+  /** @throws As the constructor of `LogSync`. */
   constructor(store: SqliteStore, syncIn: SyncIn, clock: Clock) {
     this.path = store.path;
     this.#store = store;

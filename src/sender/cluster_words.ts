@@ -3,9 +3,6 @@
 import type { ClusterStats, ReplicationStats } from "../base/cluster_stats.ts";
 import { seconds } from "../base/errors.ts";
 
-/** What the words of a sender that waits for another one begin with. */
-export const STANDING_BY = "standing by: ";
-
 /** See `Condition`. */
 interface Trouble {
   readonly tone: "bad" | "warning";

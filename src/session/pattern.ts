@@ -30,7 +30,7 @@ export type Bytes = string | Uint8Array;
  */
 export type Pattern = Bytes | RegExp;
 
-/** A {@linkcode Pattern}, made ready. */
+/** A `Pattern`, made ready. */
 export type ReadyPattern = Uint8Array | RegExp;
 
 /** The bytes of a text, or a copy of what is given. */

@@ -10,7 +10,7 @@ import type { Wire } from "../base/ports.ts";
 const FIRST_READ_BYTES = 1024;
 const READ_BYTES = 16 * 1024;
 
-/** Reads one wire; one call of {@linkcode WireReader.next} at a time. */
+/** Reads one wire; one call of `WireReader.next` at a time. */
 export class WireReader {
   readonly #wire: Pick<Wire, "read">;
   #buffer = new Uint8Array(FIRST_READ_BYTES);
@@ -37,14 +37,14 @@ export class WireReader {
     return this.#reading;
   }
 
-  /** Takes the next chunk, which is the caller's; as {@linkcode WireReader.peek} otherwise. */
+  /** Takes the next chunk, which is the caller's; as `WireReader.peek` otherwise. */
   async next(): Promise<Uint8Array | null> {
     const chunk = await this.peek();
     this.drop();
     return chunk;
   }
 
-  /** Takes what {@linkcode WireReader.peek} has shown. */
+  /** Takes what `WireReader.peek` has shown. */
   drop(): void {
     if (this.#unused !== undefined) this.#unused = undefined;
     else this.#reading = undefined;

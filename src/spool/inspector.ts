@@ -13,12 +13,11 @@ import { onceNotBusy } from "../queue/sqlite/busy.ts";
 import { SqliteCode, type SqliteDatabase, SqliteError } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
 import type { SenderNotice } from "../queue/lock_file.ts";
-import { windowOf } from "../queue/store/id_window.ts";
 import { recognise, SPOOL_VERSION, versionOf } from "../queue/store/schema.ts";
 import { ContradictionError, StateTable } from "../queue/store/state_table.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import { checkSpoolAddress, formatSpoolAddress } from "./address.ts";
-import { findQueue, queuesIn } from "./queue_names.ts";
+import { findQueue, queuesIn, windowOf } from "./queue_names.ts";
 import { readSpoolNotice } from "./reports.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 

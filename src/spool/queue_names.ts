@@ -1,4 +1,4 @@
-/** The table `queues`: which number a name has. */
+/** The table `queues`: which number a name has, and which window of the ids. */
 
 import {
   SqliteCode,
@@ -7,10 +7,13 @@ import {
   type SqliteValue,
 } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
-import { MAX_QUEUE_NUMBER, queueOfKey } from "../queue/store/id_window.ts";
+import { type IdWindow, queueOfKey, WINDOW_IDS } from "../queue/store/id_window.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
 import type { SpoolAddress } from "./address.ts";
+
+/** The highest number of a queue whose keys JavaScript still counts exactly. */
+export const MAX_QUEUE_NUMBER: number = 2 ** 13 - 1;
 
 /** What people call a queue of a spool, and what the file calls it. */
 export interface NamedQueue {
@@ -78,4 +81,10 @@ function makeQueue(database: SqliteDatabase, file: string, name: string): number
     `INSERT INTO state VALUES (?${", 0".repeat(16)})`,
   ).run([number]);
   return number;
+}
+
+/** The window of a spool's queue; its number counts from 1. */
+export function windowOf(queue: number): IdWindow {
+  const baseId = BigInt(queue) * WINDOW_IDS;
+  return { queue, baseId, belowId: baseId, endId: baseId + WINDOW_IDS - 1n };
 }

@@ -11,7 +11,7 @@ import type { LogSync } from "../queue/log_sync.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
 import { mayLookAt } from "../queue/sqlite/file_identity.ts";
 import type { DatabaseFile } from "../queue/store/database_file.ts";
-import { windowOf } from "../queue/store/id_window.ts";
+import { windowOf } from "./queue_names.ts";
 
 /** What of a queue's counts says whether others have changed it. */
 export interface KnownCounts {

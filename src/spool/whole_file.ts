@@ -9,11 +9,11 @@ import { checkFile, checkPages, type QueueProblem } from "../queue/inspect/integ
 import { repairQueue, type RepairReport } from "../queue/repair/repair.ts";
 import type { DatabaseRows } from "../queue/repair/sqlite_rows.ts";
 import type { SqliteDatabase, SqliteValue } from "../queue/sqlite/driver.ts";
-import { MAX_QUEUE_NUMBER, statementFor, WHOLE_FILE, windowOf } from "../queue/store/id_window.ts";
+import { statementFor, WHOLE_FILE } from "../queue/store/id_window.ts";
 import { SPOOL_VERSION } from "../queue/store/schema.ts";
 import { checkSpoolAddress } from "./address.ts";
 import { lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
-import { type NamedQueue, queuesIn } from "./queue_names.ts";
+import { MAX_QUEUE_NUMBER, type NamedQueue, queuesIn, windowOf } from "./queue_names.ts";
 
 /**
  * Looks for damage in a spool: its pages, and each of its queues; see `Inspector.check`.

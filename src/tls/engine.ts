@@ -7,7 +7,7 @@ import type { CheckedTlsOptions } from "./certificates.ts";
 export interface EngineEvents {
   /** Ciphertext to send; no more comes before the promise resolves. */
   send(ciphertext: Uint8Array): Promise<void>;
-  /** {@linkcode TlsEngine.sending} may be false now. */
+  /** `TlsEngine.sending` may be false now. */
   sent(): void;
   /** Plaintext that came in. */
   received(plaintext: Uint8Array): void;

@@ -153,7 +153,7 @@ export class RecordBook {
   }
 
   /**
-   * So many bytes, as {@linkcode bytesToWrite} says, are handed to the library next.
+   * So many bytes, as `bytesToWrite` says, are handed to the library next.
    *
    * @throws {WireError} The key has been used for as many records as it is good for.
    */

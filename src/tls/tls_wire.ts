@@ -1,5 +1,5 @@
 /**
- * TLS over a {@linkcode TcpWire}. It counts in plaintext: what the kernel says of ciphertext is
+ * TLS over a `TcpWire`. It counts in plaintext: what the kernel says of ciphertext is
  * translated by the ends of the records.
  *
  * Invariants:
@@ -212,7 +212,7 @@ export class TlsWire implements Wire {
   }
 
   /**
-   * Waits for the end of the handshake alone: then there is {@linkcode chain}.
+   * Waits for the end of the handshake alone: then there is `chain`.
    *
    * @throws {WireError} It failed.
    */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
-import { Access, isLoopback } from "../../src/observe/access.ts";
+import { isLoopback } from "../../src/kernel/ip_address.ts";
+import { Access } from "../../src/observe/access.ts";
 import type { HttpRequest } from "../../src/observe/listener.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 

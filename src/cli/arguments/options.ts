@@ -22,9 +22,9 @@ import {
 } from "../../base/options.ts";
 import type { HostRemote } from "../../base/remote.ts";
 import { DESCRIBED_FRAMINGS, type Framing, NAMED_FRAMINGS } from "../../framing/framing.ts";
-import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
+import { type Oversize, PacketSplitter } from "../../framing/splitter.ts";
 import { formatHostPort } from "../../base/remote.ts";
-import { isLoopback } from "../../observe/access.ts";
+import { isLoopback } from "../../kernel/ip_address.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import type { TlsOptions } from "../../tls/options.ts";
@@ -37,7 +37,7 @@ import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./a
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import { addViaOptions, VIA, viaOptionsOf } from "./proxy.ts";
 import { type OptionAdder, ruleInWords, valueInWords } from "./option_adder.ts";
-import { checkedQueue, parseHttpAddress } from "./values.ts";
+import { checkedQueue, OVERSIZES, parseHttpAddress } from "./values.ts";
 
 /** What the log shows: options that only the command has. */
 export const LOG_OPTIONS = {

@@ -3,6 +3,7 @@
  * `InvalidArgumentError` that says what is expected.
  */
 
+import type { Oversize } from "../../framing/splitter.ts";
 import { InvalidArgumentError } from "commander";
 import { messageOf, OptionError } from "../../base/errors.ts";
 import { type HostRemote, parseRemote, type Remote } from "../../base/remote.ts";
@@ -181,3 +182,6 @@ export function checkedFraming(framing: unknown): Framing {
     throw error instanceof OptionError ? new InvalidArgumentError(`It ${error.rule}.`) : error;
   }
 }
+
+/** What may become of a packet that is too large. */
+export const OVERSIZES: readonly Oversize[] = ["fail", "skip", "cut"];

@@ -8,8 +8,8 @@ import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { rest } from "../../base/waits.ts";
 import { listenAt, listenFailure } from "../../kernel/listen.ts";
-import { isAnswered } from "../../kernel/service_manager.ts";
-import { isLoopback } from "../../observe/access.ts";
+import { isAnswered } from "../../kernel/unix_socket.ts";
+import { isLoopback } from "../../kernel/ip_address.ts";
 import type { RelayListener } from "../../relay/options.ts";
 import { Relay } from "../../relay/relay.ts";
 import {

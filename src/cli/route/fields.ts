@@ -21,7 +21,6 @@ import {
 import { STATUS_OPTIONS } from "../../base/subpath_option_table.ts";
 import { type OptionSpec, type OptionTable, takes } from "../../base/options.ts";
 import { FRAMING_NAMES } from "../../framing/framing.ts";
-import { OVERSIZES } from "../../framing/splitter.ts";
 import { CONFIRM } from "../arguments/answers.ts";
 import { KEEP_ALIVE, LOG_OPTIONS, TLS } from "../arguments/options.ts";
 import { parseValue, ruleInWords } from "../arguments/option_adder.ts";
@@ -30,6 +29,7 @@ import { HEARTBEAT, regExpOf, SESSION, type Typed, unescape } from "../arguments
 import {
   checkedFraming,
   checkedQueue,
+  OVERSIZES,
   parseHttpAddress,
   parseListen,
   parseMode,

@@ -6,13 +6,13 @@
 import { restUnlessAborted, unlessAborted } from "../../base/waits.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError, QueueLockedError } from "../../base/errors.ts";
-import { isLoopback } from "../../observe/access.ts";
+import { isLoopback } from "../../kernel/ip_address.ts";
 import { isOutOfDescriptors } from "../../kernel/wire_error.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { isSpoolAddress } from "../../spool/address.ts";
-import { STANDING_BY } from "../../sender/cluster_words.ts";
+import { STANDING_BY } from "../../postgres/errors.ts";
 import { behindOf, Sender } from "../../sender/sender.ts";
 import { asUsageError, deliveryOptionsOf, queueOptionsOf } from "../arguments/options.ts";
 import { nameOfQueue, openQueue } from "../arguments/queue_place.ts";

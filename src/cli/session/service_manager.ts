@@ -5,7 +5,7 @@
  */
 
 import type { Clock } from "../../base/ports.ts";
-import { sendUnixDatagram } from "../../kernel/service_manager.ts";
+import { sendUnixDatagram } from "../../kernel/unix_socket.ts";
 import { grantedVariable } from "../arguments/queue_place.ts";
 import { printable } from "../terminal/figures.ts";
 

@@ -51,7 +51,7 @@ const ROOM_POLL_MS = 250;
 const GAVE_WAY = "It waited to be stored, and newer packets have taken its place, as overflow " +
   '"drop-oldest" says. Look why so little can be stored, or so slowly.';
 
-/** What a {@linkcode Committer} keeps to; the meaning of each is in `QueueOptions`. */
+/** What a `Committer` keeps to; the meaning of each is in `QueueOptions`. */
 export interface CommitterOptions extends DeadLimits {
   readonly maxPackets: number;
   readonly maxBytes: number;

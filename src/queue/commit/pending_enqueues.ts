@@ -19,7 +19,7 @@ export class PendingEnqueue implements PacketSpan {
   /** Takes the listener off the signal. */
   release: (() => void) | undefined = undefined;
 
-  /** The arguments are what a {@linkcode PacketSpan} has: an object of them would be made in vain. */
+  /** The arguments are what a `PacketSpan` has: an object of them would be made in vain. */
   constructor(
     block: Uint8Array,
     start: number,

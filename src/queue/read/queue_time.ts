@@ -1,18 +1,14 @@
 /**
- * The time by which packets expire: it goes on as real time does, however the wall clock is
- * set meanwhile.
+ * The time by which packets expire: it goes on as real time does, however the wall clock is set
+ * meanwhile.
  *
- * It is the wall clock plus an offset. The offset is 0 until the wall clock jumps by
- * more than a second against the monotonic clock; then it moves by as much the other way.
- * A slewed wall clock is followed. Whoever notices a jump writes the new offset into the file
- * with its next commit, and other processes take it over.
+ * It is the wall clock plus an offset: 0, until the wall clock jumps by more than a second against
+ * the monotonic clock, and the offset by as much the other way. A slewed clock is followed. Whoever
+ * notices a jump writes the offset into the file with its next commit, for other processes, too.
  *
- * Across a restart nobody has watched the clock. The time that has passed is then the
- * wall clock's since the last commit, but none at all where that cannot be: where the
- * clock has gone back, where one of the two moments lies before 2026 (a board
- * without a battery begins in 1970 or 2000), or where more than 400 days lie between.
- *
- * While a machine is suspended its monotonic clock stands still: that time does not count.
+ * Across a restart nobody has watched the clock. What has passed is then the wall clock's time since
+ * the last commit, or none where `isCredible` says that this cannot be. While a machine is suspended
+ * its monotonic clock stands still: that time does not count.
  *
  * A database has one clock for all machines: a process says how long a packet is still worth
  * sending, and is told the same, so that two machines' clocks need not agree.
@@ -22,7 +18,7 @@ import type { Clock } from "../../base/ports.ts";
 import type { Moment } from "../store/contract.ts";
 import { SAME_CLOCK_MS } from "../store/transaction.ts";
 
-/** No clock that is right can say less. */
+/** No clock that is right says less: a board without a battery begins in 1970 or 2000. */
 const EARLIEST_MS = Date.UTC(2026, 0, 1);
 /** A queue may lie about for so long. */
 const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;

@@ -194,7 +194,7 @@ export interface StoreReads {
 
 /**
  * The store as the queue uses it: an answer may come later, from a thread or a database. Each
- * method throws a `QueueFileError`, here and in {@linkcode StoreReads}.
+ * method throws a `QueueFileError`, here and in `StoreReads`.
  */
 export interface QueueStore {
   /** The file's path without symbolic links. */
@@ -208,7 +208,7 @@ export interface QueueStore {
   /** Makes a change in the middle: as `commit`, all of it or nothing. */
   edit(request: EditRequest): EditResult | Promise<EditResult>;
   space(): FileSpace | Promise<FileSpace>;
-  /** Gives up to `pages` free pages back; see {@linkcode DatabaseFile.vacuumStep}. */
+  /** Gives up to `pages` free pages back; see `DatabaseFile.vacuumStep`. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace>;
   /** Moves the log into the file, as far as nobody reads it. */
   checkpoint(): void | Promise<void>;

@@ -37,19 +37,11 @@ export const WHOLE_FILE: IdWindow = {
 /** A key without its last bits is the number of its queue. */
 const WINDOW_BITS = 40n;
 /** Ids of one queue: at a thousand packets a second they last for 34 years. */
-const WINDOW_IDS = 2n ** WINDOW_BITS;
-/** The highest number of a queue whose keys JavaScript still counts exactly. */
-export const MAX_QUEUE_NUMBER: number = 2 ** 13 - 1;
+export const WINDOW_IDS: bigint = 2n ** WINDOW_BITS;
 
 /** In SQL, the number of the queue that a key is of; of `?1` that of a `WindowStatement`. */
 export function queueOfKey(key: string): string {
   return `${key} >> ${WINDOW_BITS}`;
-}
-
-/** The window of a spool's queue; its number counts from 1. */
-export function windowOf(queue: number): IdWindow {
-  const baseId = BigInt(queue) * WINDOW_IDS;
-  return { queue, baseId, belowId: baseId, endId: baseId + WINDOW_IDS - 1n };
 }
 
 /** The highest id that a queue can give. */

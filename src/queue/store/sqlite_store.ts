@@ -50,7 +50,7 @@ const MAKE_WAY_BYTES = 3 * PAGE_BYTES;
 const NOTHING: Edited = { packets: 0, bytes: 0, ids: undefined, damagedPackets: 0 };
 
 export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine" | "kind"> {
-  /** Monotonic milliseconds, for {@linkcode SqliteStore.lastCommitMs}. */
+  /** Monotonic milliseconds, for `SqliteStore.lastCommitMs`. */
   readonly nowMs?: () => number;
 }
 

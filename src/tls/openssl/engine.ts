@@ -4,10 +4,9 @@
  *
  * OpenSSL has no function that says what a record was. So it is given one at a time: where a
  * record brings no data, ends a message and leaves no new session behind (a ticket does), it
- * was a KeyUpdate, or data of no length at all. These two are told apart by how long the
- * record is. Some pad their records (Java does, by 16 bytes): so the first answer of a
- * connection says how long a KeyUpdate is there, and whoever pads each by another length
- * counts as one who does not answer.
+ * was a KeyUpdate, or data of no length at all, which the record's length tells apart. Some pad
+ * their records (Java does, by 16 bytes): so a connection's first answer says how long a KeyUpdate
+ * is there, and whoever pads each by another length counts as one who does not answer.
  */
 
 import { cString } from "../../kernel/libc.ts";
@@ -37,7 +36,7 @@ const X509_V_OK = 0n;
 const READ_BYTES = 16 * 1024;
 
 /**
- * Makes engines of OpenSSL, which is loaded by {@linkcode libssl}: what is missing is said
+ * Makes engines of OpenSSL, which is loaded by `libssl`: what is missing is said
  * before anything is connected.
  */
 export function opensslEngines(path?: string): EngineFactory {
