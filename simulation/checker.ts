@@ -380,8 +380,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (reason === "gave-up" && attempts > 0 && broken < limits.maxAttempts) {
       this.fail(`packet ${id} was given up, and only ${broken} connections broke`);
     }
-    const company = packet.sentIn.at(-1)?.packets.find(({ packet: other }) =>
-      other !== packet && other.onDisk && !this.#mayBeConfirmed(other)
+    // One that was refused there, and put back since under another id, had its answer.
+    const company = packet.sentIn.at(-1)?.packets.find(({ packet: other, id: sentAs }) =>
+      other !== packet && other.onDisk && other.id === sentAs && !this.#mayBeConfirmed(other)
     );
     if (reason === "gave-up" && company !== undefined) {
       this.fail(`packet ${id} was given up, but ${company.packet.id} was under way beside it`);
