@@ -142,6 +142,7 @@ Deno.test("two routes cannot listen at one address, nor where the status page is
     [{ remote: "listen://127.0.0.1:4001?from=127.0.0.1" }, relay("tcp://127.0.0.1:4001"), b],
     [{}, relay("tcp://127.0.0.1:9465"), /tcp:\/\/127\.0\.0\.1:9465, where http\.address listens/],
     [{}, relay("tcp://[::1]:1", "tcp://[::1]:1"), b],
+    [relay("unix:/run/a:0"), relay("unix:/run/a:0"), b],
   ];
   for (const [one, other, expected] of cases) {
     assert.match(words(file(one, other)).join("\n"), expected);

@@ -192,7 +192,7 @@ class Reader {
         const place = placeOfListen(address);
         const other = seen.get(place);
         // Whoever has port 0 gets one that nobody has.
-        if (other !== undefined && !place.endsWith(":0")) {
+        if (other !== undefined && !/^tcp:.*:0$/.test(place)) {
           this.#complain(offset, `${path} has ${place}, where ${other} listens already`);
         }
         seen.set(place, path);
