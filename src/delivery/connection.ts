@@ -65,7 +65,7 @@ const ERRNO_WAIT_MS = 1000;
 /** With nothing under way, a reading is as good as a new one for so long. */
 const READING_GOOD_MS = 5;
 const MIN_POLL_MS = 1;
-/** The names of failures that TCP itself has, or that nobody has named. */
+/** Names of failures that TCP itself has, or that have none. */
 const OF_THE_KERNEL = /^(E[A-Z0-9]+|UNKNOWN)$/;
 
 export interface ConnectionLimits extends LivenessLimits {
@@ -533,7 +533,7 @@ export class Connection {
     return this.#over(verdict, progressed);
   }
 
-  /** What the layer above TCP has said before TCP died says more than the death. */
+  /** What the layer above TCP said before says more than TCP's death. */
   #failedAbove(code: string): Verdict | undefined {
     const words = this.#failureWords;
     if (words === undefined || OF_THE_KERNEL.test(code)) return undefined;

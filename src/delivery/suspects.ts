@@ -1,6 +1,6 @@
 /**
  * What follows from connections that break, one after the other, before anything they carried was
- * confirmed; why so is in docs/decisions/halving.md. Kept in memory only.
+ * confirmed; why so is in docs/decisions/halving.md.
  *
  * First, from the second break on half as much is sent each time, until something is confirmed: a
  * server that ends every connection costs a packet a second and not the whole window. Where no

@@ -412,7 +412,9 @@ export class PostgresStore implements QueueStore, StoreReads {
   }
 
   /** The server does it by itself. */
-  checkpoint(): void {}
+  checkpoint(): boolean {
+    return true;
+  }
 
   /** From now on no call waits for ever. */
   closing(): void {

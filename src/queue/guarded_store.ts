@@ -225,19 +225,20 @@ export class GuardedStore implements QueueStore {
    * the steps make some: what is beyond the file's new end, a checkpoint need not write.
    */
   async #giveBack(): Promise<void> {
-    await this.#unlessFull(() => this.#store.checkpoint());
-    for (let step = 1; step <= VACUUM_STEPS; step++) {
+    let moved = await this.#unlessFull(() => this.#store.checkpoint());
+    // Behind a reader a step only makes the log longer.
+    for (let step = 1; step <= VACUUM_STEPS && moved !== false; step++) {
       const space = await this.#unlessFull(() => this.#store.vacuumStep(VACUUM_PAGES));
       if (space === undefined || space.freePages === 0) break;
       if (step % STEPS_BETWEEN_CHECKPOINTS !== 0) continue;
-      await this.#unlessFull(() => this.#store.checkpoint());
+      moved = await this.#unlessFull(() => this.#store.checkpoint());
       await new Promise<void>((resolve) => this.#clock.defer(resolve));
     }
     await this.#unlessFull(() => this.#store.checkpoint());
     this.#restore();
   }
 
-  /** Somebody may read, or there is no room even for this: after the next removal, then. */
+  /** Where there is no room even for this: after the next removal, then. */
   async #unlessFull<T>(work: () => T | Promise<T>): Promise<T | undefined> {
     try {
       return await work();
@@ -260,7 +261,7 @@ export class GuardedStore implements QueueStore {
     return this.#store.vacuumStep(pages);
   }
 
-  checkpoint(): void | Promise<void> {
+  checkpoint(): boolean | Promise<boolean> {
     return this.#store.checkpoint();
   }
 

@@ -11,8 +11,8 @@
  *    never used again.
  * 3. A packet leaves the queue only by `removeThrough` or `removePackets`, by overflow
  *    `"drop-oldest"`, or as a dead letter: when it has expired, by `giveUp` or `refuse`, or when it
- *    is damaged. A dead letter stays in the file until `requeue` or `removeDeadLetters`, or until
- *    there is no room for all. What goes for want of room is counted and reported. Each removal and
+ *    is damaged. That stays in the file until `requeue` or `removeDeadLetters`, or until there is no
+ *    room for all. What goes for want of room is counted and reported. Each removal and
  *    each move resolves after its COMMIT has returned, and leaves a packet in one place or the other.
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next

@@ -2,8 +2,8 @@
  * Disk space that is kept for removals: on a full disk even a removal needs room, for SQLite's log,
  * before it can give any back.
  *
- * The space is the end of the lock file. Its sender has the filesystem keep it, which takes
- * half a millisecond. Whoever may not, or stores before there was a sender, writes it, with
+ * The space is the end of the lock file. Its sender has the filesystem keep it, in half a
+ * millisecond. Whoever may not, or stores before there was a sender, writes it, with
  * bytes that no filesystem can compress. The sender gives it up when a removal meets a full
  * disk, and puts it back once there is room.
  */
@@ -136,7 +136,7 @@ export class Reserve {
   }
 }
 
-/** Generating all 8 MiB took a quarter of the time in which a queue is made. */
+/** All 8 MiB took a quarter of the time in which a queue is made. */
 function randomBytes(length: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
   for (let at = 0; at < length; at += BLOCK_BYTES) {

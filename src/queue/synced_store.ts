@@ -74,8 +74,8 @@ export class SyncedStore implements FileStore {
     return this.#store.vacuumStep(pages);
   }
 
-  checkpoint(): void {
-    this.#store.checkpoint();
+  checkpoint(): boolean {
+    return this.#store.checkpoint();
   }
 
   async close(): Promise<void> {

@@ -94,8 +94,8 @@ export class SpoolStore implements QueueStore, OpenQueue {
     return this.#file.vacuumStep(this, pages);
   }
 
-  checkpoint(): void {
-    this.#store.checkpoint();
+  checkpoint(): boolean {
+    return this.#store.checkpoint();
   }
 
   /** Closes the queue, and the spool with its last one. */

@@ -368,7 +368,7 @@ inEachPlace(
 inEachPlace(
   "a reader keeps the log on a full disk: once it has gone, removals go on",
   async (open) => {
-    using disk = new Disk("size=8m");
+    using disk = new Disk("size=2m");
     const clock = new ManualClock();
     await using queue = await open(disk.queue, { clock });
     await using lock = await tenureOf(queue, clock);

@@ -40,8 +40,9 @@ class File {
     return { pages: this.pages, freePages: this.freePages };
   }
 
-  checkpoint(): void {
+  checkpoint(): boolean {
     this.calls.push("checkpoint");
+    return true;
   }
 }
 

@@ -91,7 +91,7 @@ export class LogRoom {
     this.#checkGrowth(disk, leftBytes, Math.max(leftBytes, 0));
   }
 
-  /** The same of what only removes: while a reader keeps the log from being moved, it grows. */
+  /** The same of what only removes: the log grows while a reader keeps it from being moved. */
   checkRemoved(): void {
     const disk = this.#nowMs() < this.#plentyUntilMs ? undefined : this.#look();
     if (disk === undefined) return;

@@ -210,8 +210,8 @@ export interface QueueStore {
   space(): FileSpace | Promise<FileSpace>;
   /** Gives up to `pages` free pages back; see `DatabaseFile.vacuumStep`. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace>;
-  /** Moves the log into the file, as far as nobody reads it. */
-  checkpoint(): void | Promise<void>;
+  /** Moves the log into the file, as far as nobody reads it. Returns whether all of it is moved. */
+  checkpoint(): boolean | Promise<boolean>;
   close(): void | Promise<void>;
 }
 

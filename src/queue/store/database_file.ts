@@ -59,8 +59,7 @@ export class DatabaseFile {
   }
 
   /**
-   * Moves the log into the file, so that the file shrinks to what it holds.
-   * Does what it can when others are reading.
+   * Moves the log into the file, as far as nobody reads it, and cuts the file to what it holds.
    *
    * @returns Whether all of it was moved, and is on the disk.
    */

@@ -474,8 +474,8 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
     return this.file.vacuumStep(pages);
   }
 
-  checkpoint(): void {
-    this.file.moveLog();
+  checkpoint(): boolean {
+    return this.file.moveLog();
   }
 
   close(): void {
