@@ -251,10 +251,11 @@ for at, value in enumerate(values):
     version: { npm: "statsd" },
     start({ port, work, scratch }) {
       const config = `${work}/statsd.js`;
+      // 0 would be 8126 to it, which two at a time cannot have.
       Deno.writeTextFileSync(
         config,
         `{ servers: [{ server: "./servers/tcp", address: "127.0.0.1", port: ${port} }],
-  mgmt_address: "127.0.0.1", mgmt_port: 0, backends: [], dumpMessages: true, title: false }`,
+  mgmt_address: "127.0.0.1", mgmt_port: ${freePort()}, backends: [], dumpMessages: true, title: false }`,
       );
       const root = `${scratch}/npm/node_modules/statsd`;
       return { command: "node", args: [`${root}/stats.js`, config], cwd: root, prints: true };

@@ -364,7 +364,7 @@ export class ClosedError extends Error {
 }
 
 /**
- * What went wrong, in words: also where something else than an error was thrown, even without any.
+ * What went wrong, in words, whatever was thrown.
  *
  * @category Errors
  */

@@ -490,7 +490,8 @@ export class Connection {
   #gatherEvidence(nowMs: number): void {
     // With nothing under way a question that has no answer is silence, too.
     const { probes, lastAckMs } = this.#sample;
-    const silenceMs = this.#memory.outstanding || probes === 0 ? this.#memory.silenceMs : lastAckMs;
+    const { outstanding, silenceMs: ofBytesMs, askedMs } = this.#memory;
+    const silenceMs = outstanding || probes === 0 ? Math.max(ofBytesMs, askedMs) : lastAckMs;
     if (silenceMs < EVIDENCE_AFTER_MS) {
       // The peer was heard: what was the matter before says nothing about the next silence.
       this.#localFault = undefined;

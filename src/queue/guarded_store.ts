@@ -238,7 +238,7 @@ export class GuardedStore implements QueueStore {
     this.#restore();
   }
 
-  /** Where there is no room even for this: after the next removal, then. */
+  /** Where there is no room even for this: after the next removal. */
   async #unlessFull<T>(work: () => T | Promise<T>): Promise<T | undefined> {
     try {
       return await work();

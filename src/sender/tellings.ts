@@ -93,6 +93,7 @@ export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): stri
 
 /** `"too many packets: dropped the 3 oldest (1200 bytes)"` */
 function wordsForDropped({ packets, bytes, throughId }: DroppedPackets): string {
-  const why = throughId === 0 ? "no room for all dead letters" : "too many packets";
-  return `${why}: dropped the ${packets} oldest (${bytes} bytes)`;
+  return throughId === 0
+    ? `no room for all dead letters: dropped ${packets} (${bytes} bytes)`
+    : `too many packets: dropped the ${packets} oldest (${bytes} bytes)`;
 }

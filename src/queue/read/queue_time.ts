@@ -4,14 +4,14 @@
  *
  * It is the wall clock plus an offset: 0, until the wall clock jumps by more than a second against
  * the monotonic clock, and the offset by as much the other way. A slewed clock is followed. Whoever
- * notices a jump writes the offset into the file with its next commit, for other processes, too.
+ * notices a jump writes the offset into the file with its next commit, for others, too.
  *
  * Across a restart nobody has watched the clock. What has passed is then the wall clock's time since
  * the last commit, or none where `isCredible` says that this cannot be. While a machine is suspended
  * its monotonic clock stands still: that time does not count.
  *
- * A database has one clock for all machines: a process says how long a packet is still worth
- * sending, and is told the same, so that two machines' clocks need not agree.
+ * A database has one clock for all machines, whose own need not agree: a process says how long a
+ * packet is still worth sending, and is told the same.
  */
 
 import type { Clock } from "../../base/ports.ts";
