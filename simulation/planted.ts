@@ -116,9 +116,19 @@ export const PLANTED: readonly Planted[] = [
     ],
   },
   {
-    name: "never reset counts on reconnect",
-    file: WINDOW,
-    patches: [["    this.#countedDrained = 0;\n", ""]],
+    name: "the hold of a connection goes on with the next",
+    file: CONNECTION,
+    patches: [
+      [
+        "(this.#hold = new Hold(limits.holdMs));",
+        "(this.#hold = holdOf.get(options.clock) ?? new Hold(limits.holdMs));\n" +
+        "    if (this.#hold) holdOf.set(options.clock, this.#hold);",
+      ],
+      [
+        "/** One established connection. */\n",
+        "const holdOf = new WeakMap<Clock, Hold>();\n/** One established connection. */\n",
+      ],
+    ],
   },
   {
     name: "keep what was read ahead on reconnect",
@@ -195,7 +205,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "an orderly end before what comes again",
     file: CONNECTION,
-    patches: [["&& this.#openPackets === 0) this.#wire.close();", ") this.#wire.close();"]],
+    patches: [["&& this.openPackets === 0) this.#wire.close();", ") this.#wire.close();"]],
   },
   {
     name: "nobody watches a write that waits",
@@ -283,7 +293,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "nobody asks a quiet peer",
     file: CONNECTION,
-    patches: [["this.#unlessRefused(() => this.#wire.askPeer(asking));", ""]],
+    patches: [["    this.#wire.askPeer(asking);\n", ""]],
   },
   {
     name: "the peer is vouched for behind its FIN",
@@ -300,21 +310,19 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "an orderly end confirms what has drained",
-    file: WINDOW,
-    patches: [
-      ["    if (!reading.alive) return false;\n", ""],
-      [
-        "this.#hold.confirm(reading.vouchedUntilMs);",
-        "this.#hold.confirm(reading.peerClosed ? Infinity : reading.vouchedUntilMs);",
-      ],
-    ],
+    file: CONNECTION,
+    patches: [[
+      "          this.#peerClosed = true;\n",
+      "          this.#peerClosed = true;\n          this.#hold?.confirm(Infinity);\n",
+    ]],
   },
   {
     name: "a dead connection confirms",
     file: CONNECTION,
     patches: [[
-      "      alive: false,\n      vouchedUntilMs: -Infinity,",
-      "      alive: true,\n      vouchedUntilMs: this.#clock.nowMs(),",
+      "  #over(verdict: Verdict, progressed: boolean): ConnectionReading {\n",
+      "  #over(verdict: Verdict, progressed: boolean): ConnectionReading {\n" +
+      "    this.#hold?.confirm(this.#clock.nowMs());\n",
     ]],
   },
   {
@@ -343,9 +351,9 @@ export const PLANTED: readonly Planted[] = [
     name: "an acknowledgement resets the backoff",
     file: SUPERVISOR,
     patches: [[
-      "    if (this.#window.take(connection, reading)) {",
+      "    if (this.#window.take(connection)) {",
       "    if (reading.progressed) this.#backoff.reset();\n" +
-      "    if (this.#window.take(connection, reading)) {",
+      "    if (this.#window.take(connection)) {",
     ]],
   },
   {
@@ -445,7 +453,7 @@ export const PLANTED: readonly Planted[] = [
     patches: [[
       '    const untilMs = verdict?.kind === "session-refused"\n',
       '    if (verdict?.kind === "session-refused") {\n' +
-      "      this.#window.suspect({ inFlightPackets: 1, carriesPackets: true } as Connection);\n" +
+      "      this.#window.suspect({ unconfirmedPackets: 1, carriesPackets: true } as Connection);\n" +
       "    }\n" +
       '    const untilMs = verdict?.kind === "session-refused"\n',
     ]],
@@ -597,10 +605,8 @@ export const PLANTED: readonly Planted[] = [
     name: "the kernel's acknowledgement confirms beside answers",
     file: WINDOW,
     patches: [[
-      "if (confirmedThroughId <= this.#confirmedId) return false;\n" +
-      "    this.#confirmedId = confirmedThroughId;",
-      "if (this.#drainedId <= this.#confirmedId) return false;\n" +
-      "    this.#confirmedId = this.#drainedId;",
+      "if (isNew) this.#confirmedId = confirmedThroughId;",
+      "if (isNew || answers !== undefined) this.#confirmedId = this.#drainedId;",
     ]],
   },
   {
@@ -619,7 +625,10 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "drained() without answers",
     file: WINDOW,
-    patches: [["if (this.#limits.answers !== undefined || this.#limits.reads) {", "if (id < 0) {"]],
+    patches: [[
+      'const byKernel = confirmedBy(this.#limits) === "kernel";',
+      "const byKernel = true;",
+    ]],
   },
   {
     name: "an acknowledgement taken for reading",

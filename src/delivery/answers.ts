@@ -30,6 +30,7 @@ import {
   wordsOf,
 } from "../session/answers.ts";
 import { quote } from "../session/pattern.ts";
+import type { Confirmation } from "./confirmation.ts";
 import { Debt } from "./owed.ts";
 
 /** A packet that is not confirmed. */
@@ -57,7 +58,7 @@ export interface Refusal {
   readonly words: string;
 }
 
-export class Answers {
+export class Answers implements Confirmation {
   readonly #plan: AnswerPlan;
   readonly #remoteAddress: string;
   readonly #cutter: AnswerCutter;
@@ -95,12 +96,10 @@ export class Answers {
     return this.#confirmedPackets;
   }
 
-  /** How many packets of this connection are not confirmed. */
   get openPackets(): number {
     return this.#packets.length - this.#head;
   }
 
-  /** How many of those the server's kernel has acknowledged. */
   get heldPackets(): number {
     let low = this.#head, high = this.#packets.length;
     while (low < high) {
@@ -109,6 +108,11 @@ export class Answers {
       else high = middle;
     }
     return low - this.#head;
+  }
+
+  /** Of each answer the reader tells. */
+  dueInMs(): number {
+    return Infinity;
   }
 
   /** Whether no further answer counts. */

@@ -34,9 +34,10 @@ import type { AnswerPlan } from "../session/answers.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
 import { Answers } from "./answers.ts";
+import type { Confirmation } from "./confirmation.ts";
 import { assertQuiet, assertTellsReads, CrossCheck } from "./cross_check.ts";
 import { Heartbeats } from "./heartbeats.ts";
-import { heldSinceMs } from "./hold.ts";
+import { heldSinceMs, Hold } from "./hold.ts";
 import { Ledger } from "./ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
@@ -106,18 +107,19 @@ export interface ConnectionReading {
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
-  /** Up to when the peer is known to have been alive and reading. */
-  readonly vouchedUntilMs: number;
-  /** Not before the last acknowledgement came: what has drained now is held from here on. */
-  readonly ackedAtMs: number;
-  /** The peer reads again after a stall: what it acknowledged before has to be held anew. */
-  readonly resumedReading: boolean;
-  /** Not dead: what has drained may be confirmed. */
+  /** Not dead. */
   readonly alive: boolean;
   /** It is to be disposed of. */
   readonly ended: boolean;
   /** In how many milliseconds to poll again at the latest. */
   readonly pollInMs: number;
+}
+
+/** What confirms: see `SenderOptions.confirm`. */
+export function confirmedBy(
+  { answers, reads }: Pick<ConnectionLimits, "answers" | "reads">,
+): "kernel" | "reader" | "answer" {
+  return answers ? "answer" : reads ? "reader" : "kernel";
 }
 
 /** One established connection. */
@@ -134,10 +136,12 @@ export class Connection {
   readonly #response: Debt;
   readonly #owed: Owed;
   readonly #baseBytes: number;
+  /** One of the three below. */
+  readonly confirmation: Confirmation;
   /** Undefined: answers do not confirm. */
   readonly answers: Answers | undefined;
-  /** Undefined: reading does not confirm. */
-  readonly reads: Reads | undefined;
+  readonly #reads: Reads | undefined;
+  readonly #hold: Hold | undefined;
 
   #reading = true;
   #peerClosed = false;
@@ -184,7 +188,8 @@ export class Connection {
     const { heartbeat, close } = limits.session ?? {};
     this.#heartbeats = heartbeat && new Heartbeats(heartbeat);
     this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);
-    this.reads = limits.reads ? new Reads() : undefined;
+    this.#reads = limits.reads ? new Reads() : undefined;
+    this.confirmation = this.answers ?? this.#reads ?? (this.#hold = new Hold(limits.holdMs));
     this.#watched = new WatchedTime(clock.nowMs());
     this.#response = new Debt(limits.responseTimeoutMs ?? Infinity);
     this.#outgoing = new Outgoing({
@@ -230,6 +235,16 @@ export class Connection {
     return this.#ledger.drainedPackets;
   }
 
+  /** Assigned and not confirmed. */
+  get unconfirmedPackets(): number {
+    return this.inFlightPackets + this.confirmation.heldPackets;
+  }
+
+  /** Not drained, or where an acknowledgement confirms nothing, not confirmed. */
+  get openPackets(): number {
+    return Math.max(this.inFlightPackets, this.confirmation.openPackets);
+  }
+
   get ackedBytes(): number {
     return this.#ledger.ackedBytes;
   }
@@ -259,15 +274,15 @@ export class Connection {
 
   send(batches: readonly PacketBatch[]): void {
     this.answers?.assigned(batches, this.#ledger.assignedBytes);
-    this.reads?.assigned(batches, this.#ledger.assignedBytes);
+    this.#reads?.assigned(batches, this.#ledger.assignedBytes);
     this.#outgoing.send(batches);
   }
 
   /** While packets are held and nothing is under way, the peer's kernel is asked for a sign of life. */
-  askPeer(asking: boolean): void {
+  #askPeer(asking: boolean): void {
     if (asking === this.#asking || this.#sample.state === TcpState.CLOSE) return;
     this.#asking = asking;
-    this.#unlessRefused(() => this.#wire.askPeer(asking));
+    this.#wire.askPeer(asking);
   }
 
   /**
@@ -315,7 +330,7 @@ export class Connection {
     const { reading, atMs } = this.#good;
     const pollInMs = atMs + reading.pollInMs - nowMs;
     if (pollInMs <= 0 || nowMs - atMs >= READING_GOOD_MS) return undefined;
-    return { ...reading, progressed: false, resumedReading: false, pollInMs };
+    return { ...reading, progressed: false, pollInMs };
   }
 
   /** @throws {KernelCallError} The kernel refuses a call, or contradicts itself. */
@@ -326,7 +341,7 @@ export class Connection {
     if (this.#refusal !== undefined) throw this.#refusal;
     this.#sample = sample;
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
-    const readOn = this.reads?.settle(this.#readBytes(sample), this.#ledger.drainedPackets);
+    const readOn = this.#reads?.settle(this.#readBytes(sample), this.#ledger.drainedPackets);
     const observation = {
       nowMs,
       sample,
@@ -335,10 +350,13 @@ export class Connection {
       oldestUnackedMs: nowMs - (this.#ledger.oldestUnackedAtMs ?? nowMs),
       progressed,
       asking: this.#asking,
-      ...(readOn === undefined ? {} : { readOn, unreadPackets: this.reads?.heldPackets ?? 0 }),
+      ...(readOn === undefined ? {} : { readOn, unreadPackets: this.#reads?.heldPackets ?? 0 }),
     };
     const before = this.#memory;
     this.#memory = observe(before, observation);
+    const holdMs = this.#limits.holdMs + this.#longerHoldMs;
+    const sinceMs = heldSinceMs(this.#memory.aliveAtMs, heardByMs, holdMs);
+    this.#hold?.drained(this.#ledger.drainedThroughId, this.#ledger.drainedPackets, sinceMs);
     const watchedMs = this.#watched.look(nowMs);
     const wrong = this.answers && this.#answered(this.answers, watchedMs);
     if (wrong !== undefined) return this.#over(wrong, progressed);
@@ -368,19 +386,28 @@ export class Connection {
     // Above TCP an end may come without a FIN, as TLS's close_notify does.
     const isEnding = this.#peerClosed && verdict.kind === "healthy";
     this.#verdict = isEnding ? { kind: "peer-closed" } : verdict;
-    const holdMs = this.#limits.holdMs + this.#longerHoldMs;
+    if (this.#hold !== undefined) this.#confirmHeld(this.#hold, before);
+    this.#askPeer(this.confirmation.heldPackets > 0);
     return {
       verdict: this.#verdict,
       progressed,
       peerClosed: this.#peerClosed,
       alive: true,
-      vouchedUntilMs: (this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory)) -
-        this.#longerHoldMs,
-      ackedAtMs: heldSinceMs(this.#memory.aliveAtMs, heardByMs, holdMs),
-      resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
-      pollInMs: Math.min(this.#lookInMs(sample, nowMs, progressed), this.#owed.lookInMs),
+      pollInMs: Math.min(
+        this.#lookInMs(sample, nowMs),
+        this.#owed.lookInMs,
+        this.confirmation.dueInMs(nowMs),
+      ),
     };
+  }
+
+  #confirmHeld(hold: Hold, before: LivenessMemory): void {
+    const untilMs = this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory);
+    const vouchedMs = untilMs - this.#longerHoldMs;
+    // What it acknowledged before it read again has to be held anew.
+    if (resumedReading(before, this.#memory, this.#limits.holdMs)) hold.restart(vouchedMs);
+    hold.confirm(vouchedMs);
   }
 
   /**
@@ -392,13 +419,8 @@ export class Connection {
     this.answers?.finish();
     this.#outgoing.drop();
     if (outcome !== undefined) this.#wire.concluded?.(outcome);
-    if (this.#ledger.inFlightBytes === 0 && this.#openPackets === 0) this.#wire.close();
+    if (this.#ledger.inFlightBytes === 0 && this.openPackets === 0) this.#wire.close();
     else this.#wire.abort();
-  }
-
-  /** Where answers or reads confirm, those that are not confirmed. */
-  get #openPackets(): number {
-    return (this.answers ?? this.reads)?.openPackets ?? 0;
   }
 
   /** A refused call ends the connection at the next poll; here there may be nobody to tell. */
@@ -548,23 +570,19 @@ export class Connection {
       progressed,
       peerClosed: this.#peerClosed,
       alive: false,
-      vouchedUntilMs: -Infinity,
-      ackedAtMs: this.#clock.nowMs(),
-      resumedReading: false,
       ended: true,
       pollInMs: 0,
     };
   }
 
-  /** What has progressed is held from this reading on, and the peer is asked behind it. */
-  #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number, progressed: boolean): number {
+  #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number): number {
     return lookInMs({
       nowMs,
       rttMs: rttUs / 1000,
       lastAckMs,
       waitingSinceMs: this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs,
       waits: !this.#reading || this.#asking || this.#refusal !== undefined ||
-        this.#openPackets > 0 || progressed,
+        this.confirmation.openPackets > 0,
       keepAliveTimeoutMs: this.#limits.keepAlive?.timeoutMs,
     });
   }

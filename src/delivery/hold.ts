@@ -8,6 +8,8 @@
  * no answer would have come, and the packet would be sent again.
  */
 
+import type { Confirmation } from "./confirmation.ts";
+
 /**
  * The kernel counts in jiffies of 1 to 10 ms, and each of the two times that a hold
  * lies between is rounded to one of them.
@@ -38,40 +40,55 @@ const OVERDUE_MOST_MS = 50;
 
 interface Held {
   throughId: number;
-  packets: number;
+  /** Counted from the connection's first one. */
+  throughPackets: number;
   /** When the first of them was acknowledged. */
   readonly firstAtMs: number;
   /** When the last of them was: from here on it is held. */
   sinceMs: number;
 }
 
-export class Hold {
+/** The hold of one connection. */
+export class Hold implements Confirmation {
+  /** What is acknowledged may be closed in order: see invariant 4 of `Connection`. */
+  readonly openPackets = 0;
   readonly #holdMs: number;
-  #held: Held[] = [];
-  #packets = 0;
+  readonly #held: Held[] = [];
+  #drainedPackets = 0;
+  #confirmedPackets = 0;
+  #confirmedThroughId = 0;
 
   constructor(holdMs: number) {
     this.#holdMs = holdMs;
   }
 
+  get confirmedThroughId(): number {
+    return this.#confirmedThroughId;
+  }
+
+  get confirmedPackets(): number {
+    return this.#confirmedPackets;
+  }
+
   get heldPackets(): number {
-    return this.#packets;
+    return this.#drainedPackets - this.#confirmedPackets;
   }
 
   /**
-   * Packets have drained, up to this id.
+   * So many packets of the connection have drained, up to this id.
    *
    * @param sinceMs When the last acknowledgement came, or later.
    */
-  add(throughId: number, packets: number, sinceMs: number): void {
-    this.#packets += packets;
+  drained(throughId: number, throughPackets: number, sinceMs: number): void {
+    if (throughPackets === this.#drainedPackets) return;
+    this.#drainedPackets = throughPackets;
     const last = this.#held.at(-1);
     if (last !== undefined && sinceMs - last.firstAtMs < this.#holdMs / HOLD_STEPS) {
       last.throughId = throughId;
-      last.packets += packets;
+      last.throughPackets = throughPackets;
       last.sinceMs = Math.max(last.sinceMs, sinceMs);
     } else {
-      this.#held.push({ throughId, packets, firstAtMs: sinceMs, sinceMs });
+      this.#held.push({ throughId, throughPackets, firstAtMs: sinceMs, sinceMs });
     }
   }
 
@@ -81,36 +98,22 @@ export class Hold {
   }
 
   /**
-   * Lets go of what was held long enough: so many packets, up to an id.
+   * Confirms what was held long enough.
    *
    * @param vouchedUntilMs Up to when the peer is known to have been alive and reading.
    */
-  confirm(
-    vouchedUntilMs: number,
-  ): { readonly throughId: number; readonly packets: number } | undefined {
-    let throughId = 0, packets = 0, entries = 0;
+  confirm(vouchedUntilMs: number): void {
+    let entries = 0;
     for (const held of this.#held) {
       if (this.#endsAtMs(held) > vouchedUntilMs) break;
-      throughId = held.throughId;
-      packets += held.packets;
+      this.#confirmedThroughId = held.throughId;
+      this.#confirmedPackets = held.throughPackets;
       entries++;
     }
-    if (entries === 0) return undefined;
-    this.#held.splice(0, entries);
-    this.#packets -= packets;
-    return { throughId, packets };
+    if (entries > 0) this.#held.splice(0, entries);
   }
 
-  /** The connection is gone, and with it every hold. */
-  clear(): void {
-    this.#held = [];
-    this.#packets = 0;
-  }
-
-  /**
-   * In how many milliseconds to look again. An overdue hold waits for a sign of life from the peer,
-   * and nobody is told when that comes.
-   */
+  /** An overdue hold waits for a sign of life from the peer, and nobody is told when that comes. */
   dueInMs(nowMs: number): number {
     const first = this.#held[0];
     if (first === undefined) return Infinity;

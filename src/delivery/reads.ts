@@ -10,9 +10,13 @@
 
 import type { PacketBatch } from "../base/ports.ts";
 import { PairFifo } from "../base/pair_fifo.ts";
+import type { Confirmation } from "./confirmation.ts";
+
+/** While packets are unread, the wire is asked this often how far the peer's program is. */
+const READ_ON_POLL_MS = 25;
 
 /** Packets and how many of them the peer's program has read. */
-export class Reads {
+export class Reads implements Confirmation {
   /** (end offset, id) of every packet that is sent and not read. */
   readonly #packetEnds = new PairFifo();
   #confirmedThroughId = 0;
@@ -20,7 +24,6 @@ export class Reads {
   #readPackets = 0;
   #heldPackets = 0;
 
-  /** Every packet of this connection up to this one is read; 0: none is. */
   get confirmedThroughId(): number {
     return this.#confirmedThroughId;
   }
@@ -29,14 +32,17 @@ export class Reads {
     return this.#readPackets;
   }
 
-  /** How many packets of this connection are not confirmed. */
   get openPackets(): number {
     return this.#packetEnds.length;
   }
 
-  /** How many of those the peer's kernel has acknowledged. */
   get heldPackets(): number {
     return this.#heldPackets;
+  }
+
+  /** That the program has read on is told to nobody. */
+  dueInMs(): number {
+    return this.#heldPackets > 0 ? READ_ON_POLL_MS : Infinity;
   }
 
   /** Packets go out, in order, from this place in the stream on. */

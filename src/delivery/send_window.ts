@@ -6,7 +6,7 @@
  *
  *     removed ≤ confirmed ≤ drained ≤ assigned ≤ last id on disk
  *
- * `Hold` confirms what has drained, or `Answers`, or `Reads`.
+ * The connection says what is drained, and what is confirmed (`Confirmation`).
  *
  * Invariants:
  * 1. Only a confirmed id is removed, and no removal takes more packets than were
@@ -35,19 +35,15 @@ import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { Opened } from "../session/open.ts";
 import { type Transform, Transformer } from "../session/transform.ts";
 import type { Answers } from "./answers.ts";
-import type { Connection, ConnectionLimits, ConnectionReading } from "./connection.ts";
-import { Hold } from "./hold.ts";
+import { confirmedBy, type Connection, type ConnectionLimits } from "./connection.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
-import type { Reads } from "./reads.ts";
 import { Suspects } from "./suspects.ts";
 
 /** A queue that failed to read or remove is asked again after this. */
 const QUEUE_RETRY_MS = 1000;
-/** While packets are unread, the wire is asked this often how far the peer's program is. */
-const READ_ON_POLL_MS = 25;
 
 export interface SendWindowLimits
-  extends PaceLimits, Pick<ConnectionLimits, "holdMs" | "session" | "answers" | "reads"> {
+  extends PaceLimits, Pick<ConnectionLimits, "session" | "answers" | "reads"> {
   readonly maxInFlightBytes: number;
   /** For packets that waited when the connection was made; slower than the others, or the same. */
   readonly backlogPace: PaceLimits;
@@ -79,6 +75,35 @@ function later(atMs: number, nowMs: number): number {
   return atMs > nowMs ? atMs : Infinity;
 }
 
+/** When the queue is asked again for something that it has failed to do. */
+class Retry {
+  #atMs = -Infinity;
+  #sinceMs: number | undefined;
+
+  /** The next time; `-Infinity`: the last one has not failed. */
+  get atMs(): number {
+    return this.#atMs;
+  }
+
+  /** For how long it has failed each time; 0: it has not. */
+  failedForMs(nowMs: number): number {
+    return this.#sinceMs === undefined ? 0 : nowMs - this.#sinceMs;
+  }
+
+  done(): void {
+    this.#atMs = -Infinity;
+    this.#sinceMs = undefined;
+  }
+
+  /** Says whether it had failed the last time, too. */
+  failed(nowMs: number): boolean {
+    const again = this.#sinceMs !== undefined;
+    this.#sinceMs ??= nowMs;
+    this.#atMs = nowMs + QUEUE_RETRY_MS;
+    return again;
+  }
+}
+
 /** The packets between the queue's file and one connection. */
 export class SendWindow {
   readonly #options: SendWindowOptions;
@@ -99,34 +124,24 @@ export class SendWindow {
   #backlogThroughId = 0;
   #paceReadyAtMs = Infinity;
   #givingUp: Promise<void> | undefined;
-  /** Refused packets that could not be made dead letters are tried again then. */
-  #buryRetryAtMs = -Infinity;
+  readonly #buryRetry = new Retry();
   /** What was read before the last of them is read again. */
   #burials = 0;
-  /** Of the present connection, what confirms in the hold's place. */
-  #confirmation: Answers | Reads | undefined;
 
   /** The last packet assigned to the present connection. */
   #lastSentId = 0;
   #highestSentId: number;
   #redeliveredPackets = 0;
-  #confirmedPackets = 0;
 
   /** Read and not yet assigned. */
   #ahead: PacketBatch[] = [];
   #reading = false;
-  #readRetryAtMs = -Infinity;
+  readonly #readRetry = new Retry();
   /** Of the present connection, where packets are transformed. */
   #transformer: Transformer | undefined;
 
-  #hold: Hold;
-  #countedDrained = 0;
-  #countedConfirmed = 0;
-
   #removal: Promise<void> | undefined;
-  #removeRetryAtMs = -Infinity;
-  /** Since when removals have failed. */
-  #stuckSinceMs: number | undefined;
+  readonly #removeRetry = new Retry();
   #failure: { readonly error: unknown } | undefined;
 
   constructor(options: SendWindowOptions) {
@@ -136,7 +151,6 @@ export class SendWindow {
     this.#pace = new Pace(options.limits);
     this.#backlogPace = new Pace(options.limits.backlogPace);
     this.#suspects = new Suspects(options.limits.maxAttempts);
-    this.#hold = new Hold(options.limits.holdMs);
     this.#removedId = options.queue.removedThroughId;
     this.#confirmedId = this.#removedId;
     this.#drainedId = this.#removedId;
@@ -149,14 +163,9 @@ export class SendWindow {
     return this.#assignedId;
   }
 
-  /** Drained and not yet confirmed. */
-  get heldPackets(): number {
-    return (this.#confirmation ?? this.#hold).heldPackets;
-  }
-
   /** How long confirmed packets could not be removed; 0: they can be. */
   stuckMs(nowMs: number): number {
-    return this.#stuckSinceMs === undefined ? 0 : nowMs - this.#stuckSinceMs;
+    return this.#removeRetry.failedForMs(nowMs);
   }
 
   /** @throws What the queue failed with, where trying again cannot help. */
@@ -164,11 +173,8 @@ export class SendWindow {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  get counts(): { readonly confirmedPackets: number; readonly redeliveredPackets: number } {
-    return {
-      confirmedPackets: this.#confirmedPackets,
-      redeliveredPackets: this.#redeliveredPackets,
-    };
+  get redeliveredPackets(): number {
+    return this.#redeliveredPackets;
   }
 
   /** Whether the queue has packets that the present connection was not given. */
@@ -183,13 +189,11 @@ export class SendWindow {
 
   /** Whether every packet up to `id` has drained on the present connection, or is gone. */
   hasDrained(id: number, connection: Connection | undefined): boolean {
-    const wasGiven = id <= this.#givenOrGoneId;
     // An acknowledgement says nothing where something else confirms.
-    if (this.#limits.answers !== undefined || this.#limits.reads) {
-      return id <= this.#confirmedId ||
-        (wasGiven && (this.#confirmation?.openPackets ?? 0) === 0 && this.#givingUp === undefined);
-    }
-    return id <= this.#drainedId || (wasGiven && (connection?.inFlightPackets ?? 0) === 0);
+    const byKernel = confirmedBy(this.#limits) === "kernel";
+    if (id <= (byKernel ? this.#drainedId : this.#confirmedId)) return true;
+    const isOpen = (connection?.openPackets ?? 0) > 0 || this.#givingUp !== undefined;
+    return id <= this.#givenOrGoneId && !isOpen;
   }
 
   /** Every packet up to this one was given to the present connection, or has left the queue. */
@@ -203,11 +207,9 @@ export class SendWindow {
   }
 
   /** A connection was made, and keeps to these limits: what is stored by now is its backlog. */
-  connected(connection: Connection, opened: Opened, limits: SendWindowLimits): void {
+  connected(opened: Opened, limits: SendWindowLimits): void {
     this.#limits = limits;
-    this.#hold = new Hold(limits.holdMs);
     this.#backlogThroughId = this.#queue.lastId;
-    this.#confirmation = connection.answers ?? connection.reads;
     const { transform, answers } = limits;
     this.#transformer = transform === undefined && answers?.keyOf === undefined
       ? undefined
@@ -220,8 +222,7 @@ export class SendWindow {
     if (this.#givingUp !== undefined) return;
     const { maxInFlightBytes } = this.#limits;
     const taken: PacketBatch[] = [];
-    let { inFlightBytes, inFlightPackets } = connection;
-    let unconfirmed = inFlightPackets + this.heldPackets;
+    let { inFlightBytes, inFlightPackets, unconfirmedPackets: unconfirmed } = connection;
     const mustWait = connection.awaitsHeartbeat;
     let next = 0;
     for (; !mustWait && next < this.#ahead.length; next++) {
@@ -270,51 +271,21 @@ export class SendWindow {
   }
 
   /** Takes over what a poll found. Says whether anything was confirmed. */
-  take(connection: Connection, reading: ConnectionReading): boolean {
-    const packets = connection.drainedPackets - this.#countedDrained;
-    if (packets > 0) {
-      this.#countedDrained = connection.drainedPackets;
-      this.#drainedId = connection.drainedThroughId;
-      if (this.#confirmation === undefined) {
-        this.#hold.add(this.#drainedId, packets, reading.ackedAtMs);
-      }
-      this.#assertOrder();
-    }
-    if (connection.answers !== undefined) this.#buryRefused(connection.answers);
-    if (this.#confirmation !== undefined) {
-      return this.#takeConfirmed(this.#confirmation, connection, reading);
-    }
-    if (!reading.alive) return false;
-    if (reading.resumedReading) this.#hold.restart(reading.vouchedUntilMs);
-    const confirmed = this.#hold.confirm(reading.vouchedUntilMs);
-    connection.askPeer(this.#hold.heldPackets > 0);
-    if (confirmed === undefined) return false;
-    this.#confirmedId = confirmed.throughId;
-    this.#confirmedPackets += confirmed.packets;
+  take({ drainedThroughId, confirmation, answers }: Connection): boolean {
+    const { confirmedThroughId } = confirmation;
+    this.#drainedId = Math.max(this.#drainedId, drainedThroughId);
+    const isNew = confirmedThroughId > this.#confirmedId;
+    if (isNew) this.#confirmedId = confirmedThroughId;
     this.#assertOrder();
-    return true;
-  }
-
-  /** An answer that has come counts, also where it is the last that came. */
-  #takeConfirmed(
-    { heldPackets, confirmedThroughId, confirmedPackets }: Answers | Reads,
-    connection: Connection,
-    { alive }: ConnectionReading,
-  ): boolean {
-    if (alive) connection.askPeer(heldPackets > 0);
-    if (confirmedThroughId <= this.#confirmedId) return false;
-    this.#confirmedId = confirmedThroughId;
-    this.#confirmedPackets += confirmedPackets - this.#countedConfirmed;
-    this.#countedConfirmed = confirmedPackets;
-    this.#assertOrder();
-    return true;
+    if (answers !== undefined) this.#buryRefused(answers);
+    return isNew;
   }
 
   /** The connection broke through no fault of this host: what was under way may be why. */
   suspect(connection: Connection): void {
-    const packets = connection.inFlightPackets + this.heldPackets;
+    const packets = connection.unconfirmedPackets;
     // What the kernel was never given has harmed nobody.
-    if (!connection.carriesPackets && this.heldPackets === 0) return;
+    if (!connection.carriesPackets && connection.confirmation.heldPackets === 0) return;
     const id = this.#lastSentId;
     const standing = { confirmedId: this.#confirmedId, throughId: id, packets };
     const attempts = this.#suspects.broke(standing);
@@ -323,10 +294,6 @@ export class SendWindow {
 
   /** The connection is gone: what is not confirmed will be assigned again. */
   rewind(): void {
-    this.#hold.clear();
-    this.#confirmation = undefined;
-    this.#countedDrained = 0;
-    this.#countedConfirmed = 0;
     this.#ahead = [];
     this.#drainedId = this.#confirmedId;
     this.#assignedId = this.#confirmedId;
@@ -336,22 +303,20 @@ export class SendWindow {
   /** One removal at a time. */
   removeConfirmed(nowMs: number): void {
     if (this.#removal !== undefined || this.#confirmedId <= this.#removedId) return;
-    if (nowMs < this.#removeRetryAtMs) return;
+    if (nowMs < this.#removeRetry.atMs) return;
     this.#assertOrder();
     const throughId = this.#confirmedId;
     this.#removal = this.#queue.removeThrough(throughId).then(
       () => {
         this.#removedId = throughId;
-        this.#removeRetryAtMs = -Infinity;
-        this.#stuckSinceMs = undefined;
+        this.#removeRetry.done();
       },
-      (error) => {
-        const again = this.#removeRetryAtMs > -Infinity;
-        const nowMs = this.#options.clock.nowMs();
-        this.#removeRetryAtMs = nowMs + QUEUE_RETRY_MS;
-        this.#stuckSinceMs ??= nowMs;
-        this.#queueFailed("cannot remove confirmed packets from the queue", error, again);
-      },
+      (error) =>
+        this.#queueFailed(
+          "cannot remove confirmed packets from the queue",
+          error,
+          this.#removeRetry,
+        ),
     ).finally(() => {
       this.#removal = undefined;
       this.#options.onActivity();
@@ -368,24 +333,20 @@ export class SendWindow {
 
   /** In how many milliseconds there is something to do, also if nothing happens until then. */
   dueInMs(nowMs: number): number {
-    const unread = this.#limits.reads && (this.#confirmation?.heldPackets ?? 0) > 0;
-    // That the program has read on is told to nobody.
-    const readOnInMs = unread ? READ_ON_POLL_MS : Infinity;
     const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
     const dueAtMs = Math.min(
-      waiting ? this.#removeRetryAtMs : Infinity,
-      this.hasMore && !this.#reading ? later(this.#readRetryAtMs, nowMs) : Infinity,
+      waiting ? this.#removeRetry.atMs : Infinity,
+      this.hasMore && !this.#reading ? later(this.#readRetry.atMs, nowMs) : Infinity,
       later(this.#paceReadyAtMs, nowMs),
-      later(this.#buryRetryAtMs, nowMs),
+      later(this.#buryRetry.atMs, nowMs),
     );
-    return Math.max(0, Math.min(this.#hold.dueInMs(nowMs), readOnInMs, dueAtMs - nowMs));
+    return Math.max(0, dueAtMs - nowMs);
   }
 
   #giveUp(id: number, attempts: number, words?: string): void {
     this.#bury(() => this.#queue.giveUp(id, attempts, words), () => {}, (error) => {
       // It will be sent again, and counted from one.
-      this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
-      this.#queueFailed(`cannot give packet ${id} up`, error, false);
+      this.#queueFailed(`cannot give packet ${id} up`, error, this.#readRetry);
     });
   }
 
@@ -405,7 +366,7 @@ export class SendWindow {
   /** Makes dead letters of what the server has refused. */
   #buryRefused(answers: Answers): void {
     const { clock } = this.#options;
-    if (this.#givingUp !== undefined || clock.nowMs() < this.#buryRetryAtMs) return;
+    if (this.#givingUp !== undefined || clock.nowMs() < this.#buryRetry.atMs) return;
     const refused = answers.toBury;
     if (refused.length === 0) return;
     const work = async () => {
@@ -417,16 +378,14 @@ export class SendWindow {
     this.#bury(
       work,
       () => {
-        this.#buryRetryAtMs = -Infinity;
+        this.#buryRetry.done();
         // A row that one was taken out of may have turned out to be damaged.
         this.#ahead = [];
         this.#burials++;
       },
       (error) => {
         // Nothing behind it is removed before; over another connection it is refused again.
-        const again = this.#buryRetryAtMs > -Infinity;
-        this.#buryRetryAtMs = clock.nowMs() + QUEUE_RETRY_MS;
-        this.#queueFailed("cannot make dead letters of refused packets", error, again);
+        this.#queueFailed("cannot make dead letters of refused packets", error, this.#buryRetry);
       },
     );
   }
@@ -442,9 +401,9 @@ export class SendWindow {
     return undefined;
   }
 
-  #queueFailed(words: string, error: unknown, again: boolean): void {
+  #queueFailed(words: string, error: unknown, retry: Retry): void {
     if (isLastingOfQueue(error)) this.#failure ??= { error };
-    this.#options.onQueueFault(words, error, again);
+    this.#options.onQueueFault(words, error, retry.failed(this.#options.clock.nowMs()));
   }
 
   /** A wrong order would remove what nobody has confirmed: better no sender than that. */
@@ -534,25 +493,21 @@ export class SendWindow {
   }
 
   #readAhead(maxBytes: number, nowMs: number): void {
-    if (this.#reading || nowMs < this.#readRetryAtMs) return;
+    if (this.#reading || nowMs < this.#readRetry.atMs) return;
     this.#reading = true;
     const afterId = this.#assignedId;
     const knownId = this.#queue.lastId;
     const burials = this.#burials;
     this.#queue.readBatches(afterId, maxBytes).then(
       (batches) => {
-        this.#readRetryAtMs = -Infinity;
+        this.#readRetry.done();
         // A rewind came in between: these are not the next ones any more.
         if (this.#assignedId !== afterId || this.#burials !== burials) return;
         this.#ahead = batches.map((batch) => this.#byOurClock(batch));
         // Somebody else has removed them.
         if (batches.length === 0) this.#assignedId = Math.max(afterId, knownId);
       },
-      (error) => {
-        const again = this.#readRetryAtMs > -Infinity;
-        this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
-        this.#queueFailed("cannot read the queue", error, again);
-      },
+      (error) => this.#queueFailed("cannot read the queue", error, this.#readRetry),
     ).finally(() => {
       this.#reading = false;
       this.#options.onActivity();

@@ -17,7 +17,12 @@ import type { Opened } from "../session/open.ts";
 import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
 import { Backoff, RefusalPauses } from "./backoff.ts";
-import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
+import {
+  confirmedBy,
+  Connection,
+  type ConnectionLimits,
+  type ConnectionReading,
+} from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
 import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
@@ -110,6 +115,7 @@ export class Supervisor {
 
   #changes = 0;
   #drainedBefore = 0;
+  #confirmedBefore = 0;
   #ackedBefore = 0;
   #connections = 0;
   #failedAttempts = 0;
@@ -124,8 +130,7 @@ export class Supervisor {
     this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, ports.random);
     this.#refusalPauses = new RefusalPauses(this.#backoff, ports);
     this.#wakeSignal = new WakeSignal(ports.clock);
-    const { answers, reads } = limits;
-    this.#earlyCloses = new EarlyCloses(answers ? "answer" : reads ? "reader" : undefined);
+    this.#earlyCloses = new EarlyCloses(confirmedBy(limits));
     this.#window = new SendWindow({
       queue: ports.queue,
       clock: ports.clock,
@@ -165,11 +170,12 @@ export class Supervisor {
     return {
       inFlightPackets: connection?.inFlightPackets ?? 0,
       inFlightBytes: connection?.inFlightBytes ?? 0,
-      heldPackets: this.#window.heldPackets,
-      confirmedBy: this.#limits.answers ? "answer" : this.#limits.reads ? "reader" : "kernel",
+      heldPackets: connection?.confirmation.heldPackets ?? 0,
+      confirmedBy: confirmedBy(this.#limits),
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
-      ...this.#window.counts,
+      confirmedPackets: this.#confirmedBefore + (connection?.confirmation.confirmedPackets ?? 0),
+      redeliveredPackets: this.#window.redeliveredPackets,
       connections: this.#connections,
       failedAttempts: this.#failedAttempts,
       receivedBytes: this.#receivedBytes,
@@ -355,7 +361,7 @@ export class Supervisor {
     this.#toldFailures.forget();
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
-    this.#window.connected(connection, opened, this.#limits);
+    this.#window.connected(opened, this.#limits);
     const words = `connected to ${wire.remoteAddress} from ${wire.localAddress}`;
     const inMs = this.#enter({ kind: "connected", connection }, "info", words);
     this.#window.topUp(connection, nowMs);
@@ -395,7 +401,7 @@ export class Supervisor {
       );
     }
     this.#window.topUp(connection, nowMs);
-    const inOrder = connection.inFlightPackets === 0 && this.#window.heldPackets === 0;
+    const inOrder = connection.unconfirmedPackets === 0;
     const allConfirmed = inOrder && !this.#window.hasMore;
     const mayFinish = this.#closeAtMs !== undefined && (allConfirmed || this.#mustClose(nowMs));
     if (!mayFinish) {
@@ -432,7 +438,7 @@ export class Supervisor {
     // A peer that has only half-closed goes on acknowledging, and what it has
     // acknowledged must not be destroyed by our reset.
     if (underWay && reading.progressed) state.untilMs = nowMs + FIN_WAIT_MS;
-    const held = this.#limits.onPeerFin === "confirm" && this.#window.heldPackets > 0;
+    const held = this.#limits.onPeerFin === "confirm" && connection.confirmation.heldPackets > 0;
     if (!underWay && !held) return this.#ended(connection, reading.peerClosed, nowMs);
     if (underWay && nowMs >= state.untilMs) {
       this.#verdict = { kind: "peer-closed" };
@@ -444,7 +450,7 @@ export class Supervisor {
   #poll(connection: Connection, nowMs: number, isFresh = true): ConnectionReading {
     const reading = connection.poll(isFresh);
     const before = this.#verdict;
-    if (this.#window.take(connection, reading)) {
+    if (this.#window.take(connection)) {
       this.#confirmedHere = true;
       this.#backoff.reset();
       this.#refusalPauses.ofPackets.reset();
@@ -479,7 +485,7 @@ export class Supervisor {
 
   /** A connection is over: what it did not confirm is sent again, and then what comes next. */
   #ended(connection: Connection, peerClosed: boolean, nowMs: number): number {
-    const again = connection.inFlightPackets + this.#window.heldPackets;
+    const again = connection.unconfirmedPackets;
     this.#earlyCloses.ended(this.#verdict, peerClosed, this.#confirmedHere, again);
     const { kind } = this.#verdict;
     const [refused, endedHere] = [kind === "packet-refused", kind === "ended-here"];
@@ -513,12 +519,12 @@ export class Supervisor {
 
   #letGo(connection: Connection): void {
     this.#drainedBefore += connection.drainedPackets;
+    this.#confirmedBefore += connection.confirmation.confirmedPackets;
     this.#ackedBefore += connection.ackedBytes;
-    const unconfirmedPackets = connection.inFlightPackets + this.#window.heldPackets;
     this.#window.rewind();
     connection.dispose({
       confirmedAny: this.#confirmedHere,
-      unconfirmedPackets,
+      unconfirmedPackets: connection.unconfirmedPackets,
       endedHere: this.#verdict.kind === "ended-here",
       endIsUsual: this.#limits.onPeerFin === "confirm",
     });

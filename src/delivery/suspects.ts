@@ -92,9 +92,8 @@ export class EarlyCloses {
   readonly #confirmedBy: { readonly confirmedBy?: "reader" | "answer" };
   #times = 0;
 
-  /** @param confirmedBy What confirms in the hold's place, if anything does. */
-  constructor(confirmedBy?: "reader" | "answer") {
-    this.#confirmedBy = confirmedBy === undefined ? {} : { confirmedBy };
+  constructor(confirmedBy: "kernel" | "reader" | "answer") {
+    this.#confirmedBy = confirmedBy === "kernel" ? {} : { confirmedBy };
   }
 
   /** What they come to; undefined: they are too few. */

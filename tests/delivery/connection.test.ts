@@ -6,6 +6,7 @@ import {
   type ConnectionLimits,
   type ConnectionReading,
 } from "../../src/delivery/connection.ts";
+import { HOLD_GRAIN_MS } from "../../src/delivery/hold.ts";
 import { answerPlanOf } from "../../src/session/answers.ts";
 import { FakeWire } from "./fake_wire.ts";
 
@@ -221,59 +222,59 @@ Deno.test("a pending operation that never tells does not hold up the verdict for
   assert.equal(ended, true);
 });
 
-/** Everything acknowledged 4 s ago and heard of since then; then the peer's FIN. */
-async function afterFin(
-  onPeerFin?: ConnectionLimits["onPeerFin"],
-): Promise<{ readonly bench: Bench; readonly beforeMs: number }> {
+/** Everything acknowledged at 3.9 s, not yet held; then, at 9 s, the peer's FIN. */
+async function afterFin(onPeerFin?: ConnectionLimits["onPeerFin"]): Promise<Bench> {
   const bench = new Bench(() => {}, onPeerFin);
   await bench.send("abc");
   bench.wire.bytesAcked = 4;
   bench.nowMs = 4000;
   bench.wire.lastAckMs = 100;
-  const { vouchedUntilMs } = bench.connection.poll();
+  bench.connection.poll();
+  assert.equal(bench.connection.confirmation.heldPackets, 1);
   bench.nowMs = 9000;
   bench.wire.lastAckMs = 0;
   bench.wire.state = 8;
   bench.wire.peerFin();
   await bench.settle();
-  return { bench, beforeMs: vouchedUntilMs };
+  return bench;
 }
 
 Deno.test("from the peer's FIN on nobody vouches for its program", async () => {
-  const { bench, beforeMs } = await afterFin();
-  assert.equal(beforeMs, 3900);
+  const bench = await afterFin();
   for (const nowMs of [9000, 9500, 20_000]) {
     bench.nowMs = nowMs;
-    const { vouchedUntilMs, alive, peerClosed } = bench.connection.poll();
-    assert.deepEqual({ vouchedUntilMs, alive, peerClosed }, {
-      vouchedUntilMs: 3900,
-      alive: true,
-      peerClosed: true,
-    });
+    const { alive, peerClosed } = bench.connection.poll();
+    assert.deepEqual({ alive, peerClosed }, { alive: true, peerClosed: true });
+    assert.equal(bench.connection.confirmation.confirmedThroughId, 0);
   }
 });
 
-Deno.test("the kernel's state says FIN before the read does", () => {
-  const bench = new Bench();
-  bench.nowMs = 1000;
-  bench.connection.poll();
-  bench.nowMs = 2000;
-  bench.wire.state = 8;
-  assert.equal(bench.connection.poll().vouchedUntilMs, 1000);
+Deno.test("the kernel's state says FIN before the read does", async () => {
+  for (const [state, confirmed] of [[1, 1], [8, 0]] as const) {
+    const bench = new Bench();
+    await bench.send("abc");
+    bench.wire.bytesAcked = 4;
+    bench.connection.poll();
+    bench.nowMs = 2000;
+    bench.wire.state = state;
+    bench.connection.poll();
+    assert.equal(bench.connection.confirmation.confirmedThroughId, confirmed);
+  }
 });
 
 Deno.test("a server that is known to half-close, or to close, is vouched for by its signs of life", async () => {
   for (const onPeerFin of ["keep-sending", "confirm"] as const) {
-    const { bench } = await afterFin(onPeerFin);
-    assert.equal(bench.connection.poll().vouchedUntilMs, 9000);
+    const bench = await afterFin(onPeerFin);
+    bench.connection.poll();
+    assert.equal(bench.connection.confirmation.confirmedThroughId, 1);
   }
 });
 
 Deno.test("nothing is vouched for by a dead connection", async () => {
-  const { bench } = await afterFin("confirm");
+  const bench = await afterFin("confirm");
   bench.wire.state = 7;
-  const { alive, vouchedUntilMs } = bench.connection.poll();
-  assert.deepEqual({ alive, vouchedUntilMs }, { alive: false, vouchedUntilMs: -Infinity });
+  assert.equal(bench.connection.poll().alive, false);
+  assert.equal(bench.connection.confirmation.confirmedThroughId, 0);
 });
 
 Deno.test("the acknowledgement of our FIN does not say that the peer reads", async () => {
@@ -282,11 +283,14 @@ Deno.test("the acknowledgement of our FIN does not say that the peer reads", asy
   bench.wire.bytesAcked = 4; // SYN and 3 bytes
   bench.wire.sendWindowBytes = 1000; // less than a segment: shut
   bench.nowMs = 50;
-  const { vouchedUntilMs } = bench.connection.poll();
+  bench.connection.poll();
   bench.connection.finish(true);
   bench.wire.bytesAcked = 5;
-  bench.nowMs = 5000;
-  assert.equal(bench.connection.poll().vouchedUntilMs, vouchedUntilMs);
+  for (const nowMs of [5000, 10_000]) {
+    bench.nowMs = nowMs;
+    bench.connection.poll();
+    assert.equal(bench.connection.confirmation.confirmedThroughId, 0);
+  }
 });
 
 Deno.test("a FIN that the kernel refuses ends the connection in words, whoever sends it", async () => {
@@ -403,9 +407,15 @@ for (const [holdMs, minHoldMs] of [[1000, 0], [0, 5000]] as const) {
       bench.wire.bytesAcked = 4;
       bench.wire.lastAckMs = 1;
     };
-    const { ackedAtMs, vouchedUntilMs } = bench.connection.poll();
-    assert.equal(ackedAtMs, 4999);
-    assert(vouchedUntilMs <= ackedAtMs, "the segment that acknowledges is no later sign of life");
+    bench.connection.poll();
+    bench.wire.onSample = () => {};
+    bench.wire.lastAckMs = 0;
+    const endsAtMs = 4999 + Math.max(holdMs, minHoldMs) - (holdMs > 0 ? HOLD_GRAIN_MS : 0);
+    for (const [nowMs, confirmed] of [[endsAtMs - 1, 0], [endsAtMs, 1]] as const) {
+      bench.nowMs = nowMs;
+      bench.connection.poll();
+      assert.equal(bench.connection.confirmation.confirmedThroughId, confirmed);
+    }
   });
 }
 
@@ -415,24 +425,26 @@ Deno.test("without a hold an acknowledgement confirms, however long a reading ta
     await bench.send("abc");
     bench.wire.bytesAcked = 4;
     bench.wire.onSample = () => void (bench.nowMs += 0.01);
-    const { ackedAtMs, vouchedUntilMs } = bench.connection.poll();
-    assert.equal(
-      ackedAtMs,
-      vouchedUntilMs,
-      "else the next sign of life is waited for, a second later",
-    );
+    bench.connection.poll();
+    // Else the next sign of life is waited for, a second later.
+    assert.equal(bench.connection.confirmation.confirmedThroughId, 1);
   }
 });
 
 Deno.test("a wire that asks for a longer hold gets it, until it asks no more", async () => {
-  const bench = new Bench((wire) => wire.minHoldMs = 5000);
-  await bench.send("abc");
-  bench.wire.bytesAcked = 4;
-  bench.nowMs = 10_000;
-  // Alive and reading now; but held for 1 s anyway, and so for 4 s more.
-  assert.equal(bench.connection.poll().vouchedUntilMs, 6000);
-  bench.wire.minHoldMs = 500;
-  assert.equal(bench.connection.poll().vouchedUntilMs, 10_000);
+  for (const [minHoldMs, endsAtMs] of [[5000, 14_980], [500, 10_980]] as const) {
+    const bench = new Bench((wire) => wire.minHoldMs = 5000);
+    await bench.send("abc");
+    bench.wire.bytesAcked = 4;
+    bench.nowMs = 10_000;
+    bench.connection.poll();
+    bench.wire.minHoldMs = minHoldMs;
+    for (const [nowMs, confirmed] of [[endsAtMs - 1, 0], [endsAtMs, 1]] as const) {
+      bench.nowMs = nowMs;
+      bench.connection.poll();
+      assert.equal(bench.connection.confirmation.confirmedThroughId, confirmed);
+    }
+  }
 });
 
 Deno.test("a write that takes nothing is the end: it is not tried for ever", async () => {
@@ -465,16 +477,26 @@ Deno.test("a kernel that refuses to ask the peer is told of, and confirms nothin
   const bench = new Bench();
   await bench.send("abc");
   bench.wire.askError = new KernelCallError("setsockopt(SO_KEEPALIVE)", "refused");
-  bench.connection.askPeer(true);
+  bench.wire.bytesAcked = 4;
   const { ended, alive, verdict } = bench.connection.poll();
   assert.deepEqual({ ended, alive }, { ended: true, alive: false });
   assert.ok(verdict.kind === "local-fault" && verdict.fault.words === "refused");
 });
 
-Deno.test("the peer is asked once for each change", () => {
+Deno.test("the peer is asked while something is held, once for each change", async () => {
   const bench = new Bench();
-  for (const asking of [false, true, true, false, false]) bench.connection.askPeer(asking);
-  assert.deepEqual(bench.wire.log, ["ask", "ask no more"]);
+  const logAt = (nowMs: number): readonly string[] => {
+    bench.nowMs = nowMs;
+    bench.connection.poll();
+    return bench.wire.log;
+  };
+  await bench.send("abc");
+  assert.deepEqual(logAt(0), []);
+  bench.wire.bytesAcked = 4;
+  assert.deepEqual(logAt(10), ["ask"]);
+  assert.deepEqual(logAt(20), ["ask"]);
+  assert.deepEqual(logAt(1500), ["ask", "ask no more"]);
+  assert.deepEqual(logAt(1600), ["ask", "ask no more"]);
 });
 
 Deno.test("a failed write names the death", async () => {
@@ -548,7 +570,6 @@ Deno.test("a cause is looked for, too, where only a question has no answer", asy
     await bench.send("abc");
     wire.bytesAcked = 4;
     bench.connection.poll();
-    bench.connection.askPeer(true);
     Object.assign(wire, { probes, fault, socketError: "EHOSTUNREACH" });
     const { verdict, ended } = bench.watch(10_000);
     assert.equal(ended, true);
@@ -562,8 +583,10 @@ Deno.test("nobody is asked for a cause while acknowledgements come", async () =>
   const bench = new Bench();
   await bench.send("abc");
   bench.wire.bytesAcked = 4;
+  bench.watch(900);
+  bench.wire.lastAckMs = 0;
   bench.watch(10_000);
-  assert.deepEqual(bench.wire.log, []);
+  assert.deepEqual(bench.wire.log, ["ask", "ask no more"]);
 });
 
 Deno.test("a fault of this host is named within half a second", async () => {
@@ -593,17 +616,15 @@ Deno.test("the link is noted now and then, and only while the peer is heard", as
 Deno.test("polls: rarely when nothing is in flight, soon when something is", async () => {
   const bench = new Bench();
   assert.ok(bench.connection.poll().pollInMs > 1000);
-  bench.connection.askPeer(true);
-  assert.equal(bench.connection.poll().pollInMs, 1000);
-  bench.connection.askPeer(false);
   await bench.send("abc");
   bench.wire.sendQueueBytes = 3;
   const { pollInMs } = bench.connection.poll();
   assert.ok(pollInMs <= 1, String(pollInMs));
   bench.nowMs += 10_000;
   assert.equal(bench.connection.poll().pollInMs, 50);
-  // What is acknowledged now is held, and the peer is asked only behind this reading.
+  // What is acknowledged now is held.
   Object.assign(bench.wire, { bytesAcked: 4, sendQueueBytes: 0 });
   assert.equal(bench.connection.poll().pollInMs, 1000);
+  bench.nowMs += 990;
   assert.ok(bench.connection.poll().pollInMs > 1000);
 });

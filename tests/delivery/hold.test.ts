@@ -2,35 +2,43 @@ import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { Hold, HOLD_GRAIN_MS } from "../../src/delivery/hold.ts";
 
+function confirmedOf(hold: Hold): readonly number[] {
+  return [hold.confirmedThroughId, hold.confirmedPackets, hold.heldPackets];
+}
+
 Deno.test("a packet is confirmed by a sign of life that is a hold younger than its acknowledgement", () => {
   const hold = new Hold(1000);
-  hold.add(3, 3, 5000);
-  assert.equal(hold.heldPackets, 3);
-  assert.equal(hold.confirm(5000), undefined);
-  assert.equal(hold.confirm(6000 - HOLD_GRAIN_MS - 1), undefined);
-  assert.deepEqual(hold.confirm(6000), { throughId: 3, packets: 3 });
-  assert.equal(hold.heldPackets, 0);
+  hold.drained(7, 3, 5000);
+  for (const untilMs of [5000, 6000 - HOLD_GRAIN_MS - 1]) {
+    hold.confirm(untilMs);
+    assert.deepEqual(confirmedOf(hold), [0, 0, 3]);
+  }
+  hold.confirm(6000);
+  assert.deepEqual(confirmedOf(hold), [7, 3, 0]);
 });
 
 Deno.test("without a hold the acknowledgement itself is the sign of life", () => {
   const hold = new Hold(0);
-  hold.add(1, 1, 5000);
-  assert.deepEqual(hold.confirm(5000), { throughId: 1, packets: 1 });
+  hold.drained(1, 1, 5000);
+  hold.confirm(5000);
+  assert.deepEqual(confirmedOf(hold), [1, 1, 0]);
 });
 
 Deno.test("after a stall everything is held anew", () => {
   const hold = new Hold(1000);
-  hold.add(1, 1, 5000);
-  hold.add(2, 1, 5500);
+  hold.drained(1, 1, 5000);
+  hold.drained(2, 2, 5500);
   hold.restart(65_000);
-  assert.equal(hold.confirm(65_500), undefined);
-  assert.deepEqual(hold.confirm(66_000), { throughId: 2, packets: 2 });
+  hold.confirm(65_500);
+  assert.deepEqual(confirmedOf(hold), [0, 0, 2]);
+  hold.confirm(66_000);
+  assert.deepEqual(confirmedOf(hold), [2, 2, 0]);
 });
 
 Deno.test("a hold looks when it ends, and then ever less often", () => {
   const hold = new Hold(1000);
   assert.equal(hold.dueInMs(0), Infinity);
-  hold.add(1, 1, 5000);
+  hold.drained(1, 1, 5000);
   const waits = [5000, 5990, 6000, 6040, 6120, 9000].map((nowMs) => hold.dueInMs(nowMs));
   assert.deepEqual(waits, [1000, 10, 20, 20, 30, 50]);
 });
@@ -50,10 +58,11 @@ Deno.test("grouping never lets a packet go earlier than by itself", () => {
       for (const [pauseMs, packets] of steps) {
         atMs += pauseMs;
         id += packets;
-        hold.add(id, packets, atMs);
+        hold.drained(id, id, atMs);
         single.push({ id, sinceMs: atMs });
       }
-      const throughId = hold.confirm(vouchedUntilMs)?.throughId ?? 0;
+      hold.confirm(vouchedUntilMs);
+      const throughId = hold.confirmedThroughId;
       const needMs = Math.max(0, holdMs - HOLD_GRAIN_MS);
       for (const { id, sinceMs } of single) {
         if (id <= throughId) assert.ok(sinceMs + needMs <= vouchedUntilMs);

@@ -49,16 +49,18 @@ Deno.test("a packet is given up behind a burial that is under way: each has its 
     ...{ queue, clock: systemClock, limits, sentThroughId: 0 },
     ...{ onActivity: () => reads++, onQueueFault: () => {}, onUnsendable: () => {} },
   });
-  window.connected(connection, { wire, reader: new WireReader(wire), state: new Map() }, limits);
+  window.connected({ wire, reader: new WireReader(wire), state: new Map() }, limits);
   window.topUp(connection, 0);
   await until("the packet is read", () => reads > 0);
   window.topUp(connection, 0);
   await until("it is written", () => wire.written.length > 0);
   wire.bytesAcked += 2;
-  window.take(connection, connection.poll());
+  connection.poll();
+  window.take(connection);
   wire.peerSays("ERR\n");
   await until("it is refused", () => {
-    window.take(connection, connection.poll());
+    connection.poll();
+    window.take(connection);
     return asked.length > 0;
   });
 
