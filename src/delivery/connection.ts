@@ -49,6 +49,7 @@ import {
   type LivenessMemory,
   NOTE_LINK_INTERVAL_MS,
   observe,
+  owedForMs,
   ownEnd,
   resumedReading,
   type Verdict,
@@ -510,11 +511,8 @@ export class Connection {
 
   /** The cause of a silence: never proof, only words for a verdict. */
   #gatherEvidence(nowMs: number): void {
-    // With nothing under way a question that has no answer is silence, too.
-    const { probes, lastAckMs } = this.#sample;
-    const { outstanding, silenceMs: ofBytesMs, askedMs } = this.#memory;
-    const silenceMs = outstanding || probes === 0 ? Math.max(ofBytesMs, askedMs) : lastAckMs;
-    if (silenceMs < EVIDENCE_AFTER_MS) {
+    const { lastAckMs } = this.#sample;
+    if (owedForMs(this.#memory, this.#sample) < EVIDENCE_AFTER_MS) {
       // The peer was heard: what was the matter before says nothing about the next silence.
       this.#localFault = undefined;
       this.#softError = undefined;

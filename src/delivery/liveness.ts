@@ -275,6 +275,16 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   };
 }
 
+/** For how long the peer has owed a sign of life: an acknowledgement, or the answer to a question. */
+export function owedForMs(
+  { outstanding, silenceMs, askedMs }: LivenessMemory,
+  { probes, lastAckMs }: SocketSample,
+): number {
+  if (!outstanding && probes > 0) return lastAckMs;
+  // The kernel asks an interval after it was told to.
+  return Math.max(silenceMs, askedMs - ASK_INTERVAL_MS);
+}
+
 /** Up to when the peer is known to have been alive and reading. */
 export function vouchedUntilMs({ aliveAtMs, readingAtMs }: LivenessMemory): number {
   return Math.min(aliveAtMs, readingAtMs);
