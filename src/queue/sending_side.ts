@@ -202,13 +202,14 @@ export class SendingSide implements DeliveryQueue {
    * Takes the exclusive right to send, and looks at how the queue stands by then: whoever had it
    * meanwhile may have taken packets out of the middle.
    *
-   * @param signal Ends a wait for it, where another sender is waited for.
+   * @param signal Ends a wait for it, where another sender is waited for, before it begins as well.
    * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
    * @throws {ClosedError} The queue is closed.
    */
   async takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
     if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
+    signal?.throwIfAborted();
     const tenure = await this.#parts.place.takeTenure(clock, signal, allocate);
     try {
       const { committer, reader } = this.#parts;

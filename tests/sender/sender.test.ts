@@ -45,6 +45,13 @@ Deno.test("packets arrive in order and leave the disk", async () => {
   assert.equal(queue.stats().packets, 0);
 });
 
+Deno.test("whoever has given up before a sender is opened gets none, and keeps nobody out", async () => {
+  await using bench = new SenderBench(NO_HOLD);
+  await assert.rejects(bench.open({ signal: AbortSignal.abort() }), { name: "AbortError" });
+  const sender = await bench.open();
+  await sender.close();
+});
+
 Deno.test("senders that are opened in a row connect meanwhile", async () => {
   await using bench = new SenderBench({ connect: "always" });
   // As long as a busy disk may take.
