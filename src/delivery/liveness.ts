@@ -333,11 +333,13 @@ export function judge(
     const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
     if (isAsked || isKept) return silent(lastAckMs, evidence);
   }
-  if (sample.state === TcpState.CLOSE_WAIT) return goesOn({ kind: "peer-closed" });
   // Its kernel has to have answered meanwhile: what tells of reading comes over the same path.
-  if (memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS) {
-    return stalled(memory, limits);
-  }
+  const isUnread = memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS;
+  const unread = isUnread ? stalled(memory, limits) : undefined;
+  const peerClosed = sample.state === TcpState.CLOSE_WAIT;
+  // Who has closed may go on reading; for ever nobody waits for that.
+  if (unread !== undefined && (unread.giveUp || !peerClosed)) return unread;
+  if (peerClosed) return goesOn({ kind: "peer-closed" });
   if (unackedBytes > 0 && oldestUnackedMs > SLOW_AFTER_MS) {
     return goesOn({ kind: "slow", oldestUnackedMs, silenceMs });
   }

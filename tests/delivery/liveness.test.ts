@@ -530,4 +530,7 @@ Deno.test("a program that reads nothing is stalled although its window is open, 
   watch.read({ nowMs: 71_500, ...unread });
   for (let nowMs = 71_750; nowMs <= 75_000; nowMs += 250) watch.read({ nowMs, ...unread });
   assert.equal(watch.read({ nowMs: 75_000, state: 8, ...unread }).verdict.kind, "peer-closed");
+  // But nobody waits for such a program for ever.
+  const [gaveUpAtMs, { verdict: last }] = watch.until(200_000, () => ({ state: 8, ...unread }));
+  assert.deepEqual([gaveUpAtMs, last.kind], [131_550, "peer-stalled"]);
 });
