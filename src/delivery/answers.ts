@@ -110,7 +110,7 @@ export class Answers implements Confirmation {
     return low - this.#head;
   }
 
-  /** Of each answer the reader tells. */
+  /** Whatever the server says wakes the loop. */
   dueInMs(): number {
     return Infinity;
   }
