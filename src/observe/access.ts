@@ -97,10 +97,10 @@ export class Access {
    *
    * @returns The `Set-Cookie` to answer with, or why not.
    */
-  async logIn(request: HttpRequest): Promise<{ readonly cookie: string } | Refusal> {
-    const form = await request.text();
-    if (this.#token === undefined || form === undefined) return NEEDS_TOKEN;
-    const token = new URLSearchParams(form).get("token") ?? "";
+  logIn(request: HttpRequest): { readonly cookie: string } | Refusal {
+    const { body } = request;
+    if (this.#token === undefined || body === undefined) return NEEDS_TOKEN;
+    const token = new URLSearchParams(body).get("token") ?? "";
     const refusal = this.#check(token.trim(), request.peer);
     const cookie = `${this.#cookieName}=${this.#cookieValue}; HttpOnly; SameSite=Strict; Path=/`;
     return refusal ?? { cookie };

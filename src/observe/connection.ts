@@ -5,12 +5,9 @@ import type { Clock } from "../base/ports.ts";
 import { writeAll } from "../base/write_all.ts";
 import { formatIpAddress, isIpv4, parseIpAddress } from "../kernel/ip_address.ts";
 
-/** How long a request may take to come, from the connection or the last answer on. */
+/** How long a request may take to come, its body included, from the connection or the last answer on. */
 const REQUEST_TIMEOUT_MS = 15_000;
-/**
- * How long its answer may take to be taken, its body included; of one without an end, each
- * part of it.
- */
+/** How long its answer may take to be taken; of one without an end, each part of it. */
 const ANSWER_TIMEOUT_MS = 30_000;
 const READ_BYTES = 16 * 1024;
 
@@ -41,7 +38,7 @@ export class ReaderConnection extends Duplex {
     return this.#answers.size === 0 ? this.#idleSinceMs : undefined;
   }
 
-  /** A request has come whole, but for its body. Returns the time of its answer. */
+  /** A request has come whole. Returns the time of its answer. */
   answerBegins(): AnswerTime {
     this.#cancelCut();
     const time: AnswerTime = new AnswerTime(

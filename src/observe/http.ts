@@ -186,7 +186,7 @@ class StatusService<V extends View> implements Service {
 
   async answer(request: HttpRequest): Promise<HttpAnswer> {
     const { pathname, method } = request;
-    if (pathname === "/login" && method === "POST") return await this.#logIn(request);
+    if (pathname === "/login" && method === "POST") return this.#logIn(request);
     const notRead = methodRefusal(request);
     if (notRead !== undefined) return notRead;
     const refusal = this.#access.refuse(request);
@@ -199,8 +199,8 @@ class StatusService<V extends View> implements Service {
     return await this.view.answer(pathname, method) ?? text(404, "not found");
   }
 
-  async #logIn(request: HttpRequest): Promise<HttpAnswer> {
-    const outcome = await this.#access.logIn(request);
+  #logIn(request: HttpRequest): HttpAnswer {
+    const outcome = this.#access.logIn(request);
     if ("cookie" in outcome) {
       return text(303, "", { "location": "./", "set-cookie": outcome.cookie });
     }

@@ -37,8 +37,8 @@ export interface HttpRequest {
   readonly peer: string;
   /** A header by its name in lower case. */
   readonly header: (name: string) => string | undefined;
-  /** The body; undefined: it is too large. */
-  readonly text: () => Promise<string | undefined>;
+  /** The body of a POST; undefined: it is too large. */
+  readonly body: string | undefined;
 }
 
 export interface HttpAnswer {
@@ -147,11 +147,14 @@ export class HttpListener {
   async #answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const connection: unknown = incoming.socket;
     if (!(connection instanceof ReaderConnection)) return void outgoing.end();
+    // Until it has come, the request has not, and takes no place from anybody.
+    const posted = incoming.method === "POST" ? await textOf(incoming) : undefined;
+    if (connection.destroyed) return;
     const time = connection.answerBegins();
     outgoing.once("close", () => time.over());
     outgoing.on("error", () => {});
     const { answer, failure } = this.#options;
-    const request = requestOf(incoming, connection.peer);
+    const request = requestOf(incoming, connection.peer, posted);
     let answered: HttpAnswer;
     try {
       answered = request === undefined ? failure(400) : await answer(request);
@@ -202,7 +205,11 @@ async function pass(
 }
 
 /** @returns `undefined`: it makes no sense. */
-function requestOf(incoming: IncomingMessage, peer: string): HttpRequest | undefined {
+function requestOf(
+  incoming: IncomingMessage,
+  peer: string,
+  body: string | undefined,
+): HttpRequest | undefined {
   const { method = "", url = "", headers } = incoming;
   const { host } = headers;
   const header = (name: string) => {
@@ -212,16 +219,20 @@ function requestOf(incoming: IncomingMessage, peer: string): HttpRequest | undef
   if (host !== undefined && host !== "" && !URL.canParse(`http://${host}/`)) return undefined;
   const parsed = URL.parse(url, "http://localhost/");
   if (parsed === null) return undefined;
-  return { method, pathname: parsed.pathname, peer, header, text: () => textOf(incoming) };
+  return { method, pathname: parsed.pathname, peer, header, body };
 }
 
 async function textOf(incoming: IncomingMessage): Promise<string | undefined> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
-  for await (const part of incoming) {
-    bytes += part.length;
-    if (bytes > MAX_BODY_BYTES) return undefined;
-    parts.push(part);
+  try {
+    for await (const part of incoming) {
+      bytes += part.length;
+      if (bytes > MAX_BODY_BYTES) return undefined;
+      parts.push(part);
+    }
+  } catch {
+    return undefined; // Its connection has ended before it.
   }
   return await new Blob(parts.map((part) => new Uint8Array(part))).text();
 }

@@ -16,21 +16,21 @@ function asked(headers: Record<string, string>, body?: string): HttpRequest {
     pathname: body === undefined ? "/status" : "/login",
     peer: `peer ${peers++}`,
     header: (name) => headers[name],
-    text: () => Promise.resolve(body),
+    body,
   };
 }
 
 /** The login form; undefined: it is too large. */
 function form(body: string | undefined): HttpRequest {
-  return { ...asked({}, ""), text: () => Promise.resolve(body) };
+  return { ...asked({}, ""), body };
 }
 
 function accessOf(hostname: string, token: string | undefined): Access {
   return new Access(hostname, token, new ManualClock());
 }
 
-async function cookieFor(access: Access, body: string | undefined): Promise<string | undefined> {
-  const answer = await access.logIn(form(body));
+function cookieFor(access: Access, body: string | undefined): string | undefined {
+  const answer = access.logIn(form(body));
   return "cookie" in answer ? answer.cookie : undefined;
 }
 
@@ -94,10 +94,10 @@ Deno.test("with a token: nothing but the token itself opens", () => {
   }));
 });
 
-Deno.test("the form: a cookie that opens this server, no other, and does not hold the token", async () => {
+Deno.test("the form: a cookie that opens this server, no other, and does not hold the token", () => {
   const access = accessOf("127.0.0.1", TOKEN);
   access.port = 9465;
-  const cookie = await cookieFor(access, `token=${TOKEN}`);
+  const cookie = cookieFor(access, `token=${TOKEN}`);
   assert.match(cookie ?? "", /^sendq_9465=[0-9a-f]{64}; HttpOnly; SameSite=Strict; Path=\/$/);
   assert(!cookie?.includes(TOKEN));
   const [pair = ""] = cookie?.split(";") ?? [];
@@ -109,12 +109,12 @@ Deno.test("the form: a cookie that opens this server, no other, and does not hol
   changed.port = 9465;
   assert.equal(changed.refuse(asked({ cookie: pair }))?.status, 401);
 
-  assert.notEqual(await cookieFor(access, `token=%20${TOKEN}%0A`), undefined, "as it was pasted");
+  assert.notEqual(cookieFor(access, `token=%20${TOKEN}%0A`), undefined, "as it was pasted");
   for (const body of ["token=wrong", "token=", "", `other=${TOKEN}`]) {
-    assert.equal(await cookieFor(access, body), undefined, body);
+    assert.equal(cookieFor(access, body), undefined, body);
   }
-  assert.equal(await cookieFor(access, undefined), undefined, "too large");
-  assert.equal(await cookieFor(accessOf("::1", undefined), "token="), undefined);
+  assert.equal(cookieFor(access, undefined), undefined, "too large");
+  assert.equal(cookieFor(accessOf("::1", undefined), "token="), undefined);
 });
 
 Deno.test("wrong tokens: ten at once, then one a second, and each peer has its own", () => {

@@ -181,6 +181,17 @@ Deno.test("a newcomer takes the place of the one that has been idle longest", as
   assert.equal(await ended(first), "");
 });
 
+Deno.test("a form whose end does not come keeps nobody out, and is cut off", async () => {
+  await using bench = new Bench();
+  const form = "POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nto";
+  const slow: { text: string; ended: boolean }[] = [];
+  for (let i = 0; i < 64; i++) slow.push(read(await bench.connect(form)));
+  assert.equal((await answerOf(fetch(bench.url))).text, "hello");
+  bench.clock.advance(15_000);
+  await until("all are cut", () => slow.every(({ ended }) => ended));
+  assert.equal(bench.answers, 1);
+});
+
 Deno.test("a refused accept is said once, and tried again", async () => {
   const errors = [
     new Deno.errors.NotConnected("os error 107"),
