@@ -67,7 +67,7 @@ export type {
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 export type { RouteSummary } from "./routes.ts";
 
-/** Streams that may be open at once; further ones are refused. */
+/** Streams that may be open at once, of all routes together; further ones are refused. */
 const MAX_STREAMS = 32;
 /** A stream whose reader is this many messages behind is ended; browsers connect again. */
 const MAX_BEHIND_MESSAGES = 64;
@@ -134,8 +134,9 @@ export function serveStatus(
 ): StatusServer | RoutesStatusServer {
   const { showPayloads = false, clock = systemClock } = options;
   const { undeliverableLimitMs } = statusOptionsOf(options);
+  const streams = { open: 0 };
   const viewOf = (sender: Sender, route?: string) =>
-    new SenderView(sender, { clock, undeliverableLimitMs, showPayloads, route });
+    new SenderView(sender, { clock, undeliverableLimitMs, showPayloads, route, streams });
   if (senders instanceof Sender) {
     return serve(options, (access) => new StatusService(access, viewOf(senders))).server;
   }
@@ -219,16 +220,18 @@ class SenderView implements RouteView {
   readonly #head: OldestHead | undefined;
   readonly #route: string | undefined;
   readonly #monitor: Monitor;
-  #streams = 0;
+  readonly #streams: { open: number };
 
   constructor(
     sender: Sender,
-    { clock, undeliverableLimitMs, showPayloads, route }: {
+    { clock, undeliverableLimitMs, showPayloads, route, streams }: {
       readonly clock: Clock;
       readonly undeliverableLimitMs: number;
       readonly showPayloads: boolean;
       /** Its name, where it is one of several. */
       readonly route: string | undefined;
+      /** Those of all routes: whoever asks for something else needs a connection, too. */
+      readonly streams: { open: number };
     },
   ) {
     this.#sender = sender;
@@ -237,6 +240,7 @@ class SenderView implements RouteView {
       ? new OldestHead((afterId) => sender.queue.read(afterId, 1), clock)
       : undefined;
     this.#route = route;
+    this.#streams = streams;
     this.#monitor = new Monitor(sender, clock, undeliverableLimitMs);
   }
 
@@ -279,9 +283,10 @@ class SenderView implements RouteView {
   }
 
   async #events(): Promise<HttpAnswer> {
-    if (this.#streams >= MAX_STREAMS) return text(503, "too many streams are open already");
+    const report = await this.report();
+    if (this.#streams.open >= MAX_STREAMS) return text(503, "too many streams are open already");
     const hello = {
-      report: await this.report(),
+      report,
       events: this.#monitor.events,
       samples: this.#monitor.samples,
       route: this.#route,
@@ -289,13 +294,13 @@ class SenderView implements RouteView {
     let unsubscribe = () => {};
     let ended = false;
     const end = () => {
-      if (!ended) this.#streams--;
+      if (!ended) this.#streams.open--;
       ended = true;
       unsubscribe();
     };
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
-        this.#streams++;
+        this.#streams.open++;
         const send = (name: string, data: unknown) =>
           controller.enqueue(
             new TextEncoder().encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`),

@@ -450,6 +450,26 @@ Deno.test("streams are bounded, and one that is left makes room", async () => {
   });
 });
 
+Deno.test("streams of all routes together leave room for whoever asks for something else", async () => {
+  await using bench = await StatusBench.open();
+  const names = ["a", "b", "c"];
+  await using status = serveStatus(
+    Object.fromEntries(names.map((name) => [name, bench.sender])),
+    { port: 0 },
+  );
+  const ended = new AbortController();
+  const answers = await Promise.all(
+    Array.from(
+      { length: 60 },
+      (_, i) => fetch(new URL(`/r/${names[i % 3]}/events`, status.url), { signal: ended.signal }),
+    ),
+  );
+  assert.equal(answers.filter(({ status }) => status === 200).length, 32);
+  assert.equal((await answerOf(fetch(new URL("/healthz", status.url)))).status, 200);
+  ended.abort();
+  await Promise.all(answers.map(({ body }) => body?.cancel().catch(() => {})));
+});
+
 Deno.test("close and dispose may come in any number", async () => {
   const bench = await StatusBench.open();
   await bench.status.close();
