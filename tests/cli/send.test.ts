@@ -337,6 +337,33 @@ Deno.test("--received stdout passes on what the server sends; discard does not",
   }
 });
 
+Deno.test("what a slow reader of stdout does not get of the server's words is said", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer({ greeting: "x".repeat(20_000_000) });
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "--quiet", ...sendPermissions(server.remote, dir.queue)],
+      new URL("../../src/cli/main.ts", import.meta.url).pathname,
+      ...["send", server.remote, "-q", dir.queue, "--received", "stdout"],
+    ],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const told = new Response(child.stderr).text();
+  const input = child.stdin.getWriter();
+  await input.write(bytes("one\n"));
+  await until("the greeting is sent", () => server.text === "one\n");
+  await input.close();
+  const { code } = await child.status;
+  await child.stdout.cancel();
+  assert.equal(code, 0);
+  assert.match(
+    await told,
+    /of [\d.]+ MiB that the server has sent, up to [\d.]+ MiB are missing on stdout/,
+  );
+});
+
 Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
   using dir = new TempDir();
   await using server = new ReadingServer({ greeting: "x".repeat(1000) });

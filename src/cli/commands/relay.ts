@@ -177,7 +177,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
       return new RelayIntake(relay, options.deliverTimeoutMs);
     },
     // The relay passes it on.
-    handleReceived: () => Promise.resolve(),
+    handleReceived: () => () => Promise.resolve(),
   };
   return { plan, needs: deliveryNeeds(options.to, options, options.listen) };
 }

@@ -2,6 +2,7 @@
 
 import { Command } from "commander";
 import type { Remote } from "../../base/remote.ts";
+import { within } from "../../base/waits.ts";
 import type { Sender } from "../../sender/sender.ts";
 import {
   addDeliveryOptions,
@@ -16,10 +17,11 @@ import {
 } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { parseRemoteArgument } from "../arguments/values.ts";
-import type { Planned } from "../session/plan.ts";
+import { LAST_WORDS_MS, type Planned } from "../session/plan.ts";
 import { deliveryNeeds, runPlanned } from "../session/session.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
+import { formatBytes } from "../terminal/figures.ts";
 import { printBytes, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
@@ -151,24 +153,50 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
           isOpen: () => sender.state !== "closed",
           limits: sender.queue.limits,
         }),
-      handleReceived: (sender, log) =>
-        options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log, io),
+      handleReceived: (sender, log) => {
+        if (options.received === "stdout") return passToStdout(sender, log, io);
+        const cancelled = sender.received.cancel();
+        return () => cancelled;
+      },
     },
   };
 }
 
-/** A reader that has gone costs no packet, and neither does a disk that is full. */
-async function passToStdout({ received }: Sender, log: RouteLog, io: Stdio): Promise<void> {
-  let why = "nobody reads stdout any more";
-  try {
-    let isRead = true;
-    for await (const chunk of received) {
-      isRead = await printBytes(io, chunk);
-      if (!isRead) break;
+/**
+ * A reader of stdout that is slow or has gone costs no packet, and neither does a disk that is full.
+ *
+ * @returns Waits a short time for the rest, and says what is missing.
+ */
+function passToStdout(sender: Sender, log: RouteLog, io: Stdio): () => Promise<void> {
+  let passedBytes = 0;
+  let isSlow = false;
+  let isGone = false;
+  const gone = (why: string) => {
+    isGone = true;
+    log.warn(`${why}; what the server sends is discarded`);
+  };
+  const passing = (async () => {
+    try {
+      for await (const chunk of sender.received) {
+        if (!await printBytes(io, chunk)) return gone("nobody reads stdout any more");
+        passedBytes += chunk.length;
+        if (isSlow || sender.stats().receivedBytesDiscarded === 0) continue;
+        isSlow = true;
+        log.warn("stdout takes too slowly what the server sends: a part of it is discarded");
+      }
+    } catch (error) {
+      gone(explain(error));
     }
-    if (isRead) return;
-  } catch (error) {
-    why = explain(error);
-  }
-  log.warn(`${why}; what the server sends is discarded`);
+  })();
+  return async () => {
+    await within(LAST_WORDS_MS, passing);
+    const { receivedBytes } = sender.stats();
+    if (isGone || receivedBytes === passedBytes) return;
+    log.warn(
+      `of ${formatBytes(receivedBytes)} that the server has sent, up to ` +
+        `${
+          formatBytes(receivedBytes - passedBytes)
+        } are missing on stdout, which took them too slowly`,
+    );
+  };
 }

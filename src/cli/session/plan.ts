@@ -80,8 +80,8 @@ export interface SessionPlan {
   readonly acquire?: () => Promise<Disposable>;
   /** Makes what takes packets in; without it only other processes enqueue. */
   readonly openIntake?: (sender: Sender, log: RouteLog) => Intake | undefined;
-  /** Passes on or discards what the server sends; ends with the sender. */
-  readonly handleReceived: (sender: Sender, log: RouteLog) => Promise<void>;
+  /** Passes on or discards what the server sends; what it returns ends that, once the sender has. */
+  readonly handleReceived: (sender: Sender, log: RouteLog) => () => Promise<void>;
 }
 
 export interface Planned {

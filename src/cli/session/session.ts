@@ -297,14 +297,14 @@ class Session {
 
   async run(): Promise<SessionEnd> {
     const stopShowing = this.#show();
-    const received = this.#plan.handleReceived(this.#sender, this.#log);
+    const endReceived = this.#plan.handleReceived(this.#sender, this.#log);
     try {
       await this.#deliver();
     } catch (error) {
       this.#failure = error;
     }
     stopShowing();
-    await within(LAST_WORDS_MS, received);
+    await endReceived();
     // What was read as the sender ended is counted.
     if (this.#sender.state === "closed") {
       await settled(this.#intake);
