@@ -54,8 +54,8 @@ type Counters = { -readonly [K in Exclude<keyof RelayStats, "clients">]: number 
 
 /** An accept that has failed is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
-/** Left to the delivery: a connection and what is asked about it, the queue's files. */
-const RESERVED_DESCRIPTORS = 16;
+/** Left to the delivery, 16 as at the status page, and to those who read that. */
+const RESERVED_DESCRIPTORS = 24;
 
 /**
  * Takes packets in from clients and hands them to a sender.
