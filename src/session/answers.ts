@@ -255,7 +255,7 @@ function judgeOf(
         String(pattern),
         keys
           ? "must have a group named key, (?<key>…), because packets have keys"
-          : "has a group named key: then keyOf has to say which key a packet has",
+          : "has a group named key: confirm.keyOf has to say which a packet has",
       );
     }
   }

@@ -155,10 +155,19 @@ Deno.test("flags that contradict each other are wrong usage, in flags", async (t
     [["--answer-timeout", "1s"], /--answer-timeout needs --confirm answer/],
     [[...ANSWER, "--hold", "1s"], /--hold means nothing where answers confirm/],
     [[...ANSWER, "--on-peer-fin", "confirm"], /--on-peer-fin must be reconnect where/],
-    [[...ANSWER, "--answer-framing", "chunks"], /must be one that marks where an answer ends/],
+    [[...ANSWER, "--answer-framing", "chunks"], /--answer-framing must be one that marks where/],
+    [
+      [...ANSWER, "--refused", "/(?<key>.)/"],
+      /--refused has .* key: --packet-key has to say which/,
+    ],
+    [
+      ["--session-expect", "OK", "--session-framing", "chunks"],
+      /--session-framing must be one that marks where an answer ends/,
+    ],
     [[...ANSWER, "--max-unanswered", "0"], /--max-unanswered.* from 1 to 10,000/],
     [[...ANSWER, "--packet-key", "x"], /must be a \/REGEXP\/ with a group named key/],
-    [[...ANSWER, "--packet-key", "/x/"], /must have a group named key/],
+    [[...ANSWER, "--packet-key", "/x/"], /--packet-key must have a group named key/],
+    [[...ANSWER, "--packet-key", "/(?<key>x)/"], /--accepted must have a group named key/],
   ];
   for (const [options, words] of cases) {
     await t.step(options.join(" "), async () => {

@@ -311,7 +311,8 @@ export function asUsageError(error: unknown): unknown {
   if (error instanceof OptionError) {
     const spec = OPTIONS.get(error.option);
     if (spec === undefined) {
-      const flag = COMPOSED_OPTIONS.get(error.option);
+      // Steps of a session are told apart by their number.
+      const flag = COMPOSED_OPTIONS.get(error.option.replace(/\[\d+\]/, ""));
       if (flag === undefined) return new UsageError(error.message);
       const got = typeof error.value === "string" ? `, got ${error.value}` : "";
       return new UsageError(`${flag} ${inFlags(error.rule)}${got}`);

@@ -41,10 +41,15 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
 /** Options of the library that the commands put together out of several flags, by the first. */
 export const COMPOSED_OPTIONS: ReadonlyMap<string, string> = new Map([
   ["confirm", "--confirm"],
+  ["confirm.accepted", "--accepted"],
+  ["confirm.framing", "--answer-framing"],
+  ["confirm.keyOf", "--packet-key"],
+  ["confirm.refused", "--refused"],
   ["http.address", "--http"],
   ["http.tokenFile", "--http-token-file"],
   ["libssl", "--libssl"],
   ["queueOptions.durability", "--durability"],
+  ["session.open.framing", "--session-framing"],
   ["tls", "--tls-…"],
 ]);
 
@@ -61,7 +66,8 @@ export function inFlags(message: string): string {
       const spec = OPTIONS.get(word);
       // "connect" and "mark" are words of English as well, but not before a value.
       const isName = /[A-Z.]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
-      return spec === undefined || !isName ? word : flagOf(spec);
+      if (!isName) return word;
+      return spec === undefined ? COMPOSED_OPTIONS.get(word) ?? word : flagOf(spec);
     })
     // Messages of framings name them as the library does.
     .replaceAll(/(?<![\w\-/.])(input|output) "([\w.,:=/-]+)"/g, "--$1 $2");
