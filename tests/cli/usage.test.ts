@@ -194,6 +194,7 @@ Deno.test("options that contradict each other are told before permissions are as
       ["tcp://[::]:4001", "tcp://localhost:4001"],
       ["tcp://localhost:4001", "tcp://[::1]:4001"],
       ["unix:/run/app.sock", "unix:/run/app.sock"],
+      ["unix:/run/app.sock", "unix:/run/./old/../app.sock"],
     ].map(([listen = "", to = ""]): [string[], RegExp] => [
       ["relay", "--listen", listen, "--to", to],
       /^sendq: \S+ is where the relay listens: it would send to itself\n/,

@@ -1,5 +1,6 @@
 /** `sendq relay`: many local clients, one queue, one server. */
 
+import { normalize } from "node:path/posix";
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { loggerOf } from "../../base/logger.ts";
@@ -185,7 +186,8 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
 /** Whether who connects to a remote finds whoever listens there. */
 function leadsTo(remote: Remote, listen: Listen): boolean {
   if (remote.scheme === "unix" || listen.transport === "unix") {
-    return remote.scheme === "unix" && listen.transport === "unix" && remote.path === listen.path;
+    return remote.scheme === "unix" && listen.transport === "unix" &&
+      normalize(remote.path) === normalize(listen.path);
   }
   if (remote.listen || remote.port !== listen.port) return false;
   // Whom no address of IPv6 leads to.
