@@ -76,17 +76,17 @@ export const PLANTED: readonly Planted[] = [
     name: "treat zero window as death",
     file: LIVENESS,
     patches: [[
-      "if (memory.windowClosed) {",
-      "if (memory.windowClosed && memory.stalledMs > limits.stallTimeoutMs) {\n" +
+      "if (windowClosed && !isMute) return",
+      "if (windowClosed && stalledMs > limits.stallTimeoutMs) {\n" +
       "    return silent(silenceMs, evidence);\n  }\n" +
-      "  if (memory.windowClosed) {",
+      "  if (windowClosed && !isMute) return",
     ]],
   },
   {
     name: "forget the round trip in the limit",
     file: LIVENESS,
     patches: [[
-      "Math.max(limits.stallTimeoutMs, 2 * sample.rttUs / 1000)",
+      "Math.max(limits.stallTimeoutMs, 2 * rttMs)",
       "limits.stallTimeoutMs",
     ]],
   },
@@ -667,8 +667,8 @@ export const PLANTED: readonly Planted[] = [
     name: "a program that reads nothing is not noticed",
     file: LIVENESS,
     patches: [[
-      "if (memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS) {",
-      "if (memory.unread && memory.stalledMs === -1) {",
+      "if (memory.unread && answers)",
+      "if (memory.unread && stalledMs === -1)",
     ]],
   },
   {

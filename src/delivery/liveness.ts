@@ -6,14 +6,11 @@
  *
  * - the kernel's `last_ack_recv`, which is large after an idle spell, and
  * - the time that we watched bytes being outstanding without any sign of the
- *   peer. One gap between two readings counts for at most
- *   `MAX_COUNTED_GAP_MS`: a process that was stopped, or whose loop
- *   was blocked, must not take its own pause for the peer's, and a clock that
- *   jumps must not kill a connection.
+ *   peer: a process that was stopped, or whose loop was blocked, must not take
+ *   its own pause for the peer's, nor a clock that jumps kill a connection.
  *
  * A window's right edge is bytes acknowledged + window. A program that does not read cannot move
- * it, while bytes_acked still creeps up behind a closed window, for the kernel's persist timer
- * pushes out what little room is left.
+ * it, while bytes_acked creeps up: the kernel's persist timer pushes out what little room is left.
  */
 
 import { seconds } from "../base/errors.ts";
@@ -308,34 +305,32 @@ export function judge(
   limits: LivenessLimits,
 ): Judgement {
   const { sample, unackedBytes, oldestUnackedMs } = observation;
-  const { silenceMs } = memory;
-  const silenceLimitMs = Math.max(limits.stallTimeoutMs, 2 * sample.rttUs / 1000);
+  const { probes, lastAckMs } = sample;
+  const rttMs = sample.rttUs / 1000;
+  const { silenceMs, stalledMs, windowClosed } = memory;
+  const silenceLimitMs = Math.max(limits.stallTimeoutMs, 2 * rttMs);
 
-  if (memory.windowClosed) {
-    // An answered probe makes last_ack_recv fall back and resets `probes`.
-    if (sample.probes >= DEAD_AFTER_WINDOW_PROBES && silenceMs > silenceLimitMs) {
-      return silent(silenceMs, evidence);
-    }
-    return stalled(memory, limits);
-  }
-  if (silenceMs > silenceLimitMs) return silent(silenceMs, evidence);
+  // An answered probe makes last_ack_recv fall back and resets `probes`.
+  const isProved = !windowClosed || probes >= DEAD_AFTER_WINDOW_PROBES;
+  if (isProved && silenceMs > silenceLimitMs) return silent(silenceMs, evidence);
   if (silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
     // Named early, given up no earlier than any other silence: links flap.
     return goesOn({ kind: "local-fault", fault: evidence.localFault, silenceMs });
   }
+  // A stall is told where its kernel has answered meanwhile.
+  const answers = stalledMs - silenceMs > SLOW_AFTER_MS;
+  const isMute = !answers && probes > 1 && stalledMs >= SLOW_AFTER_MS;
+  if (windowClosed && !isMute) return stalled(memory, limits);
   if (unackedBytes === 0) {
-    const { probes, lastAckMs } = sample;
     const { keepAlive } = limits;
-    const rttMs = sample.rttUs / 1000;
     const answerMs = rttMs + Math.max(rttMs, LATE_MS);
     const questionsMs = DEAD_AFTER_QUESTIONS * ASK_INTERVAL_MS + answerMs;
     const isAsked = Math.min(lastAckMs, memory.askedMs) > Math.max(silenceLimitMs, questionsMs);
     const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
     if (isAsked || isKept) return silent(lastAckMs, evidence);
   }
-  // Its kernel has to have answered meanwhile: what tells of reading comes over the same path.
-  const isUnread = memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS;
-  const unread = isUnread ? stalled(memory, limits) : undefined;
+  // What tells of reading comes over the same path.
+  const unread = memory.unread && answers ? stalled(memory, limits) : undefined;
   const peerClosed = sample.state === TcpState.CLOSE_WAIT;
   // Who has closed may go on reading; for ever nobody waits for that.
   if (unread !== undefined && (unread.giveUp || !peerClosed)) return unread;
@@ -490,10 +485,7 @@ export function ownEnd(code: string, words: string | undefined): Verdict | undef
   return usual === undefined ? undefined : { kind: "ended-here", code, words: words ?? usual };
 }
 
-/**
- * A clock that stands still while nobody looks: one gap between two looks counts for at most
- * `MAX_COUNTED_GAP_MS`.
- */
+/** A clock that stands still while nobody looks, but for `MAX_COUNTED_GAP_MS`. */
 export class WatchedTime {
   #clockMs: number;
   #watchedMs = 0;

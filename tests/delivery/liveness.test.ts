@@ -265,6 +265,51 @@ Deno.test("a closed window whose probes stay unanswered is a dead path", () => {
   assert.equal(verdict.kind, "path-dead");
 });
 
+Deno.test("who answers no probe is not said to answer, and who has answered is", () => {
+  // As from a box that takes the connection with a closed window, and reaches no server.
+  const told = (lastAckMs: (nowMs: number) => number, probes: (nowMs: number) => number) => {
+    const watch = new Watch();
+    const kinds = new Set<string>();
+    for (let nowMs = 0; nowMs < 3000; nowMs += 50) {
+      const { verdict, giveUp } = watch.read({
+        ...{ nowMs, ...CLOSED_WINDOW, oldestUnackedMs: nowMs },
+        ...{ lastAckMs: lastAckMs(nowMs), probes: probes(nowMs) },
+      });
+      assert.equal(giveUp, false);
+      if (nowMs > 1000) kinds.add(verdict.kind);
+    }
+    return [...kinds];
+  };
+  assert.deepEqual(told((nowMs) => nowMs, (nowMs) => Math.ceil(nowMs / 450)), ["slow"]);
+  // The last answer is 1.4 s old at the end.
+  const heardUntil1600 = (nowMs: number) => nowMs < 1600 ? nowMs % 400 : nowMs - 1600;
+  const probes = (nowMs: number) => nowMs < 1600 ? 1 : Math.ceil((nowMs - 1600) / 450);
+  assert.deepEqual(told(heardUntil1600, probes), ["peer-stalled"]);
+});
+
+Deno.test("this host's fault is named early behind a closed window, too", () => {
+  const localFault: LocalFault = { kind: "link-down", device: "eth0", words: "eth0 is down" };
+  const watch = new Watch();
+  for (let nowMs = 0; nowMs < 5000; nowMs += 50) {
+    watch.read({ nowMs, ...CLOSED_WINDOW, oldestUnackedMs: nowMs, lastAckMs: nowMs % 1000 });
+  }
+  for (const silenceMs of [0, 100, 200]) watch.read(deaf(silenceMs));
+  const { verdict, giveUp } = watch.read(deaf(300));
+  assert.deepEqual([verdict.kind, giveUp], ["local-fault", false]);
+
+  function deaf(ms: number): Reading {
+    const nowMs = 5000 + ms;
+    return {
+      nowMs,
+      ...CLOSED_WINDOW,
+      oldestUnackedMs: nowMs,
+      lastAckMs: ms,
+      probes: 1,
+      localFault,
+    };
+  }
+});
+
 Deno.test("a slow reader's progress starts the stall anew", () => {
   const watch = new Watch();
   const [gaveUpAtMs] = watch.until(300_000, (nowMs) => ({
