@@ -104,7 +104,7 @@ export interface Outage {
   readonly number: number;
   /** When it began, in milliseconds since 1970. */
   readonly sinceMs: number;
-  /** What it began with. */
+  /** The first failure. */
   readonly cause: string;
   /** The last failure. */
   readonly latest: string;

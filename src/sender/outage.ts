@@ -47,7 +47,8 @@ interface Ongoing {
   readonly number: number;
   readonly sinceWallMs: number;
   readonly sinceMs: number;
-  readonly cause: string;
+  /** A stall only until something fails. */
+  cause: string;
   /** How long it must be calm before it is over. */
   readonly calmMs: number;
   /** In which ways connections have ended or stalled. */
@@ -120,6 +121,7 @@ export class OutageReporter {
     const { kind } = status.verdict;
     const words = reasonOf(failure, status);
     const ongoing = this.#ongoing ??= this.#begin(words);
+    if (failure !== "stall" && countsOf(ongoing) === "") ongoing.cause = words;
     if (failure === "attempt") ongoing.failedAttempts++;
     if (failure === "connection") ongoing.brokenConnections++;
     ongoing.latest = words;

@@ -290,3 +290,18 @@ Deno.test("spans in words", () => {
   ];
   for (const [ms, words] of cases) assert.equal(spanWords(ms), words);
 });
+
+Deno.test("outage: a stall that a connection's end has overtaken is its cause no more", () => {
+  using bench = new Bench();
+  bench.connect();
+  const stall: Verdict = { kind: "peer-stalled", stalledMs: 1000 };
+  bench.status("connected", "warn", "peer stalled", { verdict: stall });
+  assert.match(bench.reporter.outage?.cause ?? "", /^peer stalled/);
+  bench.break({ kind: "path-dead", silenceMs: 3000, hint: undefined });
+  bench.fail(1000, "no answer within 1.0 s");
+  const { cause, latest } = bench.reporter.outage ?? {};
+  assert.match(cause ?? "", /^path dead/);
+  assert.equal(latest, "no answer within 1.0 s");
+  bench.break();
+  assert.match(bench.reporter.outage?.cause ?? "", /^path dead/, "what came first stays");
+});
