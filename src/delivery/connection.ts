@@ -41,7 +41,6 @@ import { heldSinceMs, Hold } from "./hold.ts";
 import { Ledger } from "./ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
-  EVIDENCE_INTERVAL_MS,
   freshMemory,
   judge,
   judgeDeath,
@@ -522,7 +521,7 @@ export class Connection {
       }
       return;
     }
-    if (nowMs - this.#evidenceAtMs < EVIDENCE_INTERVAL_MS) return;
+    if (nowMs - this.#evidenceAtMs < EVIDENCE_AFTER_MS) return;
     this.#evidenceAtMs = nowMs;
     this.#localFault = this.#wire.localFault();
     const code = this.#wire.takeSocketError();

@@ -25,11 +25,8 @@ function watchedOf(gapMs: number): number {
   return Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
 }
 
-/** From this much silence on, the cause is looked for. */
+/** From this much silence on, and so often, routes and links are asked for the cause. */
 export const EVIDENCE_AFTER_MS = 250;
-
-/** Routes and links are asked this often once silence has begun. */
-export const EVIDENCE_INTERVAL_MS = 250;
 /** While the peer is heard its link is noted this often, lest one that it has left is blamed. */
 export const NOTE_LINK_INTERVAL_MS = 10_000;
 
@@ -139,7 +136,6 @@ export interface LivenessLimits {
   readonly responseTimeoutMs?: number | undefined;
 }
 
-/** What is remembered between two readings. */
 export interface LivenessMemory {
   readonly atMs: number;
   /** Watched time since the last sign of the peer while bytes were outstanding. */
@@ -199,7 +195,6 @@ export interface Evidence {
   readonly localFault: LocalFault | undefined;
 }
 
-/** What `judge` makes of a reading. */
 export interface Judgement {
   readonly verdict: Verdict;
   readonly giveUp: boolean;
@@ -311,7 +306,8 @@ export function judge(
   const silenceLimitMs = Math.max(limits.stallTimeoutMs, 2 * rttMs);
 
   // An answered probe makes last_ack_recv fall back and resets `probes`.
-  const isProved = !windowClosed || probes >= DEAD_AFTER_WINDOW_PROBES;
+  const isProved = !windowClosed || sample.unackedSegments > 0 ||
+    probes >= DEAD_AFTER_WINDOW_PROBES;
   if (isProved && silenceMs > silenceLimitMs) return silent(silenceMs, evidence);
   if (silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
     // Named early, given up no earlier than any other silence: links flap.
@@ -463,16 +459,18 @@ function stalled({ stalledMs }: LivenessMemory, limits: LivenessLimits): Judgeme
 }
 
 /**
- * kernel_facts, section 4: nothing in flight, everything queued, and a window
- * too small for a segment. Without snd_wnd (before Linux 5.4) the time spent
- * limited by the window grows instead: by whole ticks, so that of two readings
- * within one the second says nothing.
+ * kernel_facts, section 4: nothing in flight, everything queued, and a window too small for a
+ * segment; or none for what is in flight, where a peer takes back what it has offered. Without
+ * snd_wnd (before Linux 5.4) the time limited by the window grows instead, by whole ticks: of two
+ * readings within one the second says nothing.
  */
 function isWindowClosed(sample: SocketSample, sinceLimitedMs: number): boolean {
-  if (sample.unackedSegments > 0 || sample.notSentBytes === 0) return false;
-  return sample.sendWindowBytes === undefined
+  const { notSentBytes, sendWindowBytes } = sample;
+  if (sample.unackedSegments > 0) return sendWindowBytes === 0;
+  if (notSentBytes === 0) return false;
+  return sendWindowBytes === undefined
     ? sinceLimitedMs < TICK_MS
-    : sample.sendWindowBytes < sample.sendMssBytes;
+    : sendWindowBytes < sample.sendMssBytes;
 }
 
 /**

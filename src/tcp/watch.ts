@@ -14,7 +14,6 @@ import { type Clock, type LocalFault, TcpState } from "../base/ports.ts";
 import { Ledger } from "../delivery/ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
-  EVIDENCE_INTERVAL_MS,
   freshMemory,
   judge,
   type LivenessLimits,
@@ -239,7 +238,7 @@ export class SocketWatch implements Watch {
         this.#evidenceAtMs = nowMs;
         this.#path = captureLocalPath(this.#path);
       }
-    } else if (nowMs - this.#evidenceAtMs >= EVIDENCE_INTERVAL_MS) {
+    } else if (nowMs - this.#evidenceAtMs >= EVIDENCE_AFTER_MS) {
       this.#evidenceAtMs = nowMs;
       this.#localFault = findLocalFault(this.#path);
     }

@@ -310,6 +310,33 @@ Deno.test("this host's fault is named early behind a closed window, too", () => 
   }
 });
 
+Deno.test("a peer that takes its window back and does not read is stalled, not slow", () => {
+  // What lies in flight beyond the window is sent again once a second, and refused.
+  const takenBack = (nowMs: number) => ({
+    ...CLOSED_WINDOW,
+    unackedSegments: 1,
+    notSentBytes: 1304,
+    sendWindowBytes: 0,
+    oldestUnackedMs: nowMs,
+    lastAckMs: nowMs % 1000,
+  });
+  const watch = new Watch();
+  for (let nowMs = 0; nowMs < 30_000; nowMs += 50) {
+    const { verdict } = watch.read({ nowMs, ...takenBack(nowMs) });
+    assert.equal(verdict.kind, "peer-stalled", `${nowMs} ms`);
+  }
+  const [gaveUpAtMs, { verdict }] = watch.until(90_000, takenBack);
+  assert.ok(gaveUpAtMs > 60_000 && gaveUpAtMs <= 60_200, String(gaveUpAtMs));
+  assert.equal(verdict.kind, "peer-stalled");
+
+  const dead = new Watch();
+  const [diedAtMs, end] = dead.until(9000, (nowMs) => ({
+    ...{ ...takenBack(nowMs), lastAckMs: nowMs },
+  }));
+  assert.ok(diedAtMs > 3000 && diedAtMs <= 3100, String(diedAtMs));
+  assert.equal(end.verdict.kind, "path-dead");
+});
+
 Deno.test("a slow reader's progress starts the stall anew", () => {
   const watch = new Watch();
   const [gaveUpAtMs] = watch.until(300_000, (nowMs) => ({
