@@ -667,8 +667,8 @@ export const PLANTED: readonly Planted[] = [
     name: "a program that reads nothing is not noticed",
     file: LIVENESS,
     patches: [[
-      "if (memory.unread && answers)",
-      "if (memory.unread && stalledMs === -1)",
+      "memory.unread && answers ?",
+      "memory.unread && stalledMs === -1 ?",
     ]],
   },
   {

@@ -6,8 +6,9 @@
  *
  * - the kernel's `last_ack_recv`, which is large after an idle spell, and
  * - the time that we watched bytes being outstanding without any sign of the
- *   peer: a process that was stopped, or whose loop was blocked, must not take
- *   its own pause for the peer's, nor a clock that jumps kill a connection.
+ *   peer. One gap between two readings counts for at most `MAX_COUNTED_GAP_MS`: a
+ *   process that was stopped, or whose loop was blocked, must not take its own pause
+ *   for the peer's, nor a clock that jumps kill a connection.
  *
  * A window's right edge is bytes acknowledged + window. A program that does not read cannot move
  * it, while bytes_acked creeps up: the kernel's persist timer pushes out what little room is left.
@@ -136,6 +137,7 @@ export interface LivenessLimits {
   readonly responseTimeoutMs?: number | undefined;
 }
 
+/** What is remembered between two readings. */
 export interface LivenessMemory {
   readonly atMs: number;
   /** Watched time since the last sign of the peer while bytes were outstanding. */
@@ -483,7 +485,10 @@ export function ownEnd(code: string, words: string | undefined): Verdict | undef
   return usual === undefined ? undefined : { kind: "ended-here", code, words: words ?? usual };
 }
 
-/** A clock that stands still while nobody looks, but for `MAX_COUNTED_GAP_MS`. */
+/**
+ * A clock that stands still while nobody looks: one gap between two looks counts for at most
+ * `MAX_COUNTED_GAP_MS`.
+ */
 export class WatchedTime {
   #clockMs: number;
   #watchedMs = 0;
