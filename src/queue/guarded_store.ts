@@ -5,8 +5,7 @@
 
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import { SqliteCode, SqliteError } from "./sqlite/driver.ts";
-import { isDiskFull, queueFileError } from "./sqlite/file_error.ts";
+import { diskFull, isDiskFull, mayBeFull, queueFileError } from "./sqlite/file_error.ts";
 import type { QueueFiles } from "./sqlite/file_identity.ts";
 import type {
   CommitRequest,
@@ -148,7 +147,7 @@ export class GuardedStore implements QueueStore {
     if (!this.#spareIsOut) return;
     if (nowMs - this.#restoredAtMs >= RESTORE_MS) this.#restore();
     if (this.#spareIsOut) {
-      throw queueFileError("disk-full", this.path, "the disk is full");
+      throw diskFull(this.path);
     }
   }
 
@@ -271,15 +270,4 @@ export class GuardedStore implements QueueStore {
     this.#isClosed = true;
     return this.#store.close();
   }
-}
-
-/**
- * A quota that is used up is to SQLite a write, or a sync, that has failed: where nobody could find
- * out which it was, a removal tries the reserve all the same.
- */
-function mayBeFull(error: unknown): boolean {
-  if (isDiskFull(error)) return true;
-  const cause = error instanceof QueueFileError ? error.cause : undefined;
-  return cause instanceof SqliteError &&
-    (cause.code === SqliteCode.IOERR_WRITE || cause.code === SqliteCode.IOERR_FSYNC);
 }

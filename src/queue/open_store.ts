@@ -4,7 +4,7 @@ import type { QueueOptions } from "./options.ts";
 import type { EdgeFile } from "./place.ts";
 import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
 import { refuseWhileSending } from "./sqlite/beside.ts";
-import { isDiskFull, queueFileError, toFileError } from "./sqlite/file_error.ts";
+import { mayBeFull, queueFileError, toFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
   identityAt,
@@ -60,7 +60,7 @@ export function openOnFullDisk<T>(path: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    if (!isDiskFull(error) || !makeRoomToOpen(path)) throw error;
+    if (!mayBeFull(error) || !makeRoomToOpen(path)) throw error;
     return open();
   }
 }

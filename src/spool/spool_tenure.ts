@@ -6,7 +6,7 @@
 import { QueueLockedError } from "../base/errors.ts";
 import type { Allocate, Clock } from "../base/ports.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
-import { queueFileError } from "../queue/sqlite/file_error.ts";
+import { diskFull } from "../queue/sqlite/file_error.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import { Reports } from "./reports.ts";
 
@@ -151,7 +151,7 @@ class HeldSpool implements NonNullable<Tenure["spare"]> {
   checkSpare(): void {
     if (!this.#spareIsOut) return;
     if (this.#clock.nowMs() - this.#restoredAtMs >= LOOK_MS && this.restoreReserve()) return;
-    throw queueFileError("disk-full", this.#path, "the disk is full");
+    throw diskFull(this.#path);
   }
 
   close(): void {

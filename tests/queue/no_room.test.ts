@@ -1,6 +1,7 @@
 /** A quota that is used up, which SQLite tells like a broken disk. */
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SqliteCode } from "../../src/queue/sqlite/driver.ts";
 import { codeOfWrite, isNoRoom, toFileError } from "../../src/queue/sqlite/file_error.ts";
@@ -56,6 +57,41 @@ Deno.test({
     assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.FULL);
     assert.throws(() => Deno.statSync(`${disk.queue}.room`), Deno.errors.NotFound);
   },
+});
+
+Deno.test({
+  ...unless(NO_TMPFS, "a disk without an inode for SQLite's files is full, and not another user's"),
+  fn: async () => {
+    using disk = new Disk("size=32m,nr_inodes=8");
+    await (await OutboundQueue.open(disk.queue)).close();
+    const made: string[] = [];
+    assert.throws(() => {
+      for (;; made.push(`${disk.queue}.${made.length}`)) {
+        Deno.writeTextFileSync(`${disk.queue}.${made.length}`, "");
+      }
+    }, { code: "ENOSPC" });
+    await assert.rejects(OutboundQueue.open(disk.queue), { reason: "disk-full" });
+    await assert.rejects(QueueInspector.open(disk.queue), /the disk is full/);
+    for (const path of made) Deno.removeSync(path);
+    await using queue = await OutboundQueue.open(disk.queue);
+    assert.equal(await queue.enqueue("a"), 1);
+  },
+});
+
+Deno.test("a file that cannot be opened, for whatever reason, is tried with the reserve", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueue("a");
+  }
+  const lock = `${dir.queue}.lock`;
+  const { size } = Deno.statSync(lock);
+  const driver = new FaultDriver();
+  // As on XFS without a free block, for a program that may not find out.
+  driver.fault = () =>
+    Deno.statSync(lock).size < size ? undefined : FaultDriver.error(SqliteCode.CANTOPEN);
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
+  assert.equal(queue.stats().packets, 1);
 });
 
 Deno.test("a removal whose write or sync fails tries the reserve, and no other error does", async () => {

@@ -66,7 +66,7 @@ export function openError(error: unknown, path: string): unknown {
   ) {
     return othersFile(error, path) ?? make(
       "read-only",
-      "this user may not read it, or not write in its directory",
+      "this user may not read it, or not write in its directory, or the disk is full",
       "SQLite keeps -wal and -shm files there, also for a reader. " +
         "Look as the user who sends, or at a copy, of its -wal file too.",
     );

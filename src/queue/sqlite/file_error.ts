@@ -12,7 +12,8 @@ const ADVICE: { readonly [reason in QueueFileReason]: string } = {
   "newer-version": "It was left as it is. Open it with a newer sendq.",
   "corrupt": "Nothing was changed. Keep a copy, then save what can still be read " +
     "into a new queue: sendq repair.",
-  "disk-full": "Nothing was stored. Make room, or raise the quota; the queue works again at once.",
+  "disk-full":
+    "Nothing was stored. Make room (df, df -i), or raise the quota; the queue works again at once.",
   "read-only": "Nothing was stored. The file, its directory (SQLite keeps -wal and -shm files " +
     "there) and its filesystem must be writable for this user.",
   "busy": "Nothing was stored. Try again, or raise busyTimeoutMs.",
@@ -21,7 +22,6 @@ const ADVICE: { readonly [reason in QueueFileReason]: string } = {
     "or start this program again; then store those packets once more.",
 };
 
-/** Builds the error: what is wrong, which file, what to do. */
 export function queueFileError(
   reason: QueueFileReason,
   path: string,
@@ -35,7 +35,10 @@ export function queueFileError(
   return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, rest);
 }
 
-/** As `queueFileError`, of one cause. */
+export function diskFull(path: string, options?: ErrorOptions): QueueFileError {
+  return queueFileError("disk-full", path, "the disk is full", options);
+}
+
 export function errorsOf(
   cause: unknown,
   path: string,
@@ -55,9 +58,7 @@ export function codeOf(error: unknown): unknown {
 export function toFileError(error: unknown, path: string): unknown {
   if (error instanceof SqliteError) return fromSqlite(error, path);
   if (error instanceof Deno.errors.NotCapable) return withFlags(error, path);
-  if (isNoRoom(error)) {
-    return queueFileError("disk-full", path, "the disk is full", { cause: error });
-  }
+  if (isNoRoom(error)) return diskFull(path, { cause: error });
   if (error instanceof Error && /^E[A-Z0-9]+$/.test(String(codeOf(error)))) {
     return fromFileSystem(error, path);
   }
@@ -66,10 +67,10 @@ export function toFileError(error: unknown, path: string): unknown {
 
 function fromSqlite(error: SqliteError, path: string): QueueFileError {
   const make = errorsOf(error, path);
-  if (error.code === SqliteCode.IOERR_SHMSIZE) return make("disk-full", "the disk is full");
+  if (error.code === SqliteCode.IOERR_SHMSIZE) return diskFull(path, { cause: error });
   switch (error.primaryCode) {
     case SqliteCode.FULL:
-      return make("disk-full", "the disk is full");
+      return diskFull(path, { cause: error });
     case SqliteCode.CORRUPT:
       // SQLite has found it, or we have, in a row.
       return make(
@@ -99,7 +100,11 @@ function cannotOpen(error: SqliteError, path: string): QueueFileError {
   if (saysTooManyFiles(error)) return make("io", error.message, RAISE_LIMIT);
   try {
     if (Deno.statSync(path).isDirectory) return make(...DIRECTORY);
-    return othersFile(error, path) ?? make("read-only", "the file cannot be opened for writing");
+    // It may be that there is no room for SQLite's own files, or no inode.
+    return othersFile(error, path) ??
+      (hasRoom(Deno.realPathSync(path))
+        ? make("read-only", "the file cannot be opened for writing")
+        : diskFull(path, { cause: error }));
   } catch (statError) {
     if (statError instanceof Deno.errors.NotFound) return make("io", ...whatIsMissing(path));
     return make("io", "the file cannot be opened");
@@ -222,16 +227,15 @@ function withFlags(error: Error, path: string): Error {
 const TRIED_BYTES = 64 * 1024;
 
 /**
- * What a code of SQLite's means, where it may be a quota: tries to write beside the file, into
- * `<file>.room`, which is removed again. Without the permission for that the code stays what it is.
+ * What a code of SQLite's means: a write that has failed, where there is no room, is `FULL`.
  *
  * @param path The file that was being written.
- * @returns `SqliteCode.FULL` for a write for which there was no room.
  */
 export function codeOfWrite(code: number, path: string): number {
   return code === SqliteCode.IOERR_WRITE && !hasRoom(path) ? SqliteCode.FULL : code;
 }
 
+/** Writes `<path>.room`, and removes it; without the permission for that there is room. */
 function hasRoom(path: string): boolean {
   const tried = `${path}.room`;
   if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") return true;
@@ -258,6 +262,15 @@ function hasRoom(path: string): boolean {
 /** Whether a caller would be told that the disk is full. */
 export function isDiskFull(error: unknown): boolean {
   return error instanceof QueueFileError && error.reason === "disk-full";
+}
+
+/** The same, or that it may be, where nobody may find out. */
+export function mayBeFull(error: unknown): boolean {
+  if (isDiskFull(error)) return true;
+  const { cause, reason } = error instanceof QueueFileError ? error : {};
+  if (!(cause instanceof SqliteError)) return false;
+  return cause.code === SqliteCode.IOERR_WRITE || cause.code === SqliteCode.IOERR_FSYNC ||
+    reason === "read-only" && cause.primaryCode === SqliteCode.CANTOPEN;
 }
 
 /** EDQUOT, for which Deno has neither a class nor a code. */

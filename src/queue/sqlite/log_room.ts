@@ -10,7 +10,7 @@
 import type { DiskReading } from "./disk_space.ts";
 import { diskShares, PAGE_BYTES } from "./disk_space.ts";
 import type { SqliteDatabase, SqliteStatement } from "./driver.ts";
-import { queueFileError } from "./file_error.ts";
+import { diskFull } from "./file_error.ts";
 
 /** Looks at the disk, but not for every packet: several processes may store at a time. */
 const LOOKS_IN_RESERVE = 8;
@@ -103,7 +103,7 @@ export class LogRoom {
   #checkGrowth({ fileBytes }: DiskReading, leftBytes: number, mostBytes: number): void {
     const growthBytes = Number(this.#pageCount.all([])[0]?.[0]) * PAGE_BYTES - fileBytes;
     if (growthBytes > mostBytes) {
-      throw queueFileError("disk-full", this.#path, "the disk is full");
+      throw diskFull(this.#path);
     }
     const isPlenty = leftBytes - growthBytes > PLENTY_BYTES;
     this.#plentyUntilMs = isPlenty ? this.#nowMs() + PLENTY_FOR_MS : -Infinity;
