@@ -2,9 +2,12 @@
  * The operator's commands on a queue's file.
  */
 import assert from "node:assert/strict";
+import { openQueue } from "../../src/cli/arguments/queue_place.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { queueFileError } from "../../src/queue/sqlite/file_error.ts";
+import { Disk } from "../queue/disk.ts";
+import { NO_TMPFS, unless } from "../queue/helpers.ts";
 import { tamper } from "../queue/inspector_helpers.ts";
 import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
@@ -43,6 +46,27 @@ async function idsIn(path: string): Promise<number[]> {
 
 function jsonLines(text: string): Record<string, unknown>[] {
   return text.trimEnd().split("\n").map((line) => JSON.parse(line));
+}
+
+for (const place of ["file", "spool"]) {
+  Deno.test({
+    ...unless(NO_TMPFS, `remove: on a disk without a free byte it goes in the reserve, ${place}`),
+    fn: async () => {
+      using disk = new Disk("size=16m");
+      const path = place === "file" ? disk.queue : `spool:${disk.queue}#a`;
+      {
+        await using queue = await openQueue(path, {});
+        await queue.enqueueMany(Array.from({ length: 400 }, () => new Uint8Array(2000)));
+        for (let id = 1; id <= 300; id++) await sendingSideOf(queue).giveUp(id, 1);
+      }
+      disk.fillUp();
+      const letters = await on(path, "remove", "--all", "--dead", "--yes");
+      assert.equal(letters.out, "removed 300 dead letters (600,000 bytes)\n", letters.err);
+      disk.fillUp();
+      const packets = await on(path, "remove", "--all", "--yes");
+      assert.equal(packets.out, "removed 100 packets (200,000 bytes)\n", packets.err);
+    },
+  });
 }
 
 Deno.test("export: never over a file of the queue, by whatever name", async () => {

@@ -493,7 +493,7 @@ const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>
       await sql("ALTER FUNCTION sendq.real_lease_look RENAME TO lease_look");
     }
     await using held = await holdQueue(queue);
-    assert.equal((await held.open()).stats().packets, 4);
+    assert.equal(held.queue.stats().packets, 4);
   },
 ], [
   "remove: who does not hear that it has the lease does not take itself for a sender",
@@ -512,7 +512,7 @@ const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>
       END $$`);
     try {
       await using held = await holdQueue(queue, 600_000);
-      assert.equal((await held.open()).stats().packets, 4);
+      assert.equal(held.queue.stats().packets, 4);
       assert.equal(await sql("SELECT last_value FROM takes"), "2");
       const holder = await sql(
         "SELECT holder FROM sendq.lease WHERE holder IS NOT NULL ORDER BY queue DESC LIMIT 1",

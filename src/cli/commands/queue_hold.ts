@@ -6,9 +6,10 @@ import { rest } from "../../base/waits.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import type { Looker } from "../../postgres/look.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
-import { OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
-import { SenderLock } from "../../queue/sender_lock.ts";
-import { isSpoolAddress } from "../../spool/address.ts";
+import { type OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
+import { makeRoomToOpen } from "../../queue/sender_lock.ts";
+import { mayBeFull } from "../../queue/sqlite/file_error.ts";
+import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import {
   KEEPS_DEAD_LETTERS,
   nameOfQueue,
@@ -28,8 +29,8 @@ const TIMEOUT_MS = 30_000;
 export interface QueueHold extends AsyncDisposable {
   /** Disk space for removals, where the disk is full; `undefined`: none is kept. */
   readonly spare: SpareSpace | undefined;
-  /** Opens the queue; it is closed with the right. */
-  open(): Promise<OutboundQueue>;
+  /** Closed with the right. */
+  readonly queue: OutboundQueue;
 }
 
 /**
@@ -41,28 +42,40 @@ export interface QueueHold extends AsyncDisposable {
  */
 export async function holdQueue(queue: string, timeoutMs = TIMEOUT_MS): Promise<QueueHold> {
   if (isQueueUrl(queue)) return await holdInDatabase(queue, timeoutMs);
-  return isSpoolAddress(queue) ? await holdInSpool(queue) : await holdFile(queue);
+  return await holdInFile(queue);
 }
 
 /** Opens a queue for what needs no right. */
 export async function openWithoutHold(queue: string): Promise<QueueHold> {
-  if (isSpoolAddress(queue)) (await openForLooking(queue))[Symbol.dispose]();
-  return await holdOf(() => openQueue(queue, KEEPS_DEAD_LETTERS), undefined, () => {});
+  return holdOf(await openThere(queue), undefined, () => {});
 }
 
-/** @param queue Open already, or how it is opened once it is asked for. */
+/** Opens a queue that is there: on a full disk in the reserve, while nobody has its lock. */
+async function openThere(queue: string): Promise<OutboundQueue> {
+  if (isSpoolAddress(queue)) {
+    // Whoever takes something away does not make a queue.
+    try {
+      (await openForLooking(queue))[Symbol.dispose]();
+    } catch (error) {
+      // Even a look takes a little room.
+      if (!mayBeFull(error) || !makeRoomToOpen(parseSpoolAddress(queue).file)) throw error;
+      (await openForLooking(queue))[Symbol.dispose]();
+    }
+  }
+  return await openQueue(queue, KEEPS_DEAD_LETTERS);
+}
+
 function holdOf(
-  queue: OutboundQueue | (() => Promise<OutboundQueue>),
+  queue: OutboundQueue,
   spare: SpareSpace | undefined,
   release: () => void | Promise<void>,
 ): QueueHold {
-  let opened = typeof queue === "function" ? undefined : queue;
   return {
     spare,
-    open: async () => opened ??= typeof queue === "function" ? await queue() : queue,
+    queue,
     async [Symbol.asyncDispose]() {
       try {
-        await opened?.close();
+        await queue.close();
       } finally {
         await release();
       }
@@ -70,20 +83,9 @@ function holdOf(
   };
 }
 
-async function holdFile(path: string): Promise<QueueHold> {
-  try {
-    const lock = await SenderLock.acquire(path);
-    return holdOf(() => OutboundQueue.open(path, KEEPS_DEAD_LETTERS), lock, () => lock.release());
-  } catch (error) {
-    throw heldBy(path, error);
-  }
-}
-
 /** Whoever sends from any queue of a spool has all of it. */
-async function holdInSpool(address: string): Promise<QueueHold> {
-  // Whoever takes something away does not make a queue.
-  (await openForLooking(address))[Symbol.dispose]();
-  const queue = await openQueue(address, KEEPS_DEAD_LETTERS);
+async function holdInFile(address: string): Promise<QueueHold> {
+  const queue = await openThere(address);
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock);
     return holdOf(queue, tenure.spare, () => tenure.release());

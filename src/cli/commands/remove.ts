@@ -7,7 +7,6 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { QueueFileError } from "../../base/errors.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
-import type { SpareSpace } from "../../queue/guarded_store.ts";
 import type { Inspector, InspectRange } from "../../queue/inspect/inspection.ts";
 import { firstOf } from "../../queue/inspect/pages.ts";
 import type { IdRange } from "../../queue/options.ts";
@@ -32,7 +31,7 @@ import {
 import { formatCount, formatThings } from "../terminal/figures.ts";
 import { printLine, printOutcome } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { holdQueue, openWithoutHold } from "./queue_hold.ts";
+import { holdQueue, openWithoutHold, type QueueHold } from "./queue_hold.ts";
 import { openForLooking, POSTGRES_PERMISSIONS, requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
@@ -152,14 +151,14 @@ async function remove(
     await printLine(io, "nothing was removed");
     return ExitCode.FAILED;
   }
-  const queue = await held.open();
   let removedPackets = 0, removedBytes = 0;
   using inspector = await openForLooking(path);
   try {
     for await (const range of stepsOf(inspector, ranges, dead)) {
       const removed = await withReserve(
-        held.spare,
-        () => dead ? queue.removeDeadLetters(range) : queue.removePackets(range),
+        path,
+        held,
+        () => dead ? held.queue.removeDeadLetters(range) : held.queue.removePackets(range),
       );
       removedPackets += removed.packets;
       removedBytes += removed.bytes;
@@ -168,7 +167,7 @@ async function remove(
     if (removedPackets === 0) throw error;
     throw stoppedHalfway(error, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   }
-  checkInPlace(queue);
+  checkInPlace(held.queue);
   await printOutcome(io, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   return ExitCode.DONE;
 }
@@ -179,14 +178,23 @@ function stoppedHalfway(error: unknown, done: string): CommandError {
   return new CommandError(words, { cause: error });
 }
 
-/** Removes, on a full disk in the room that the lock file keeps for that. */
-async function withReserve<T>(spare: SpareSpace | undefined, work: () => Promise<T>): Promise<T> {
+/**
+ * Removes, on a full disk in the room that the lock file keeps for that. Dead letters need no right
+ * to be removed; that room does, and where a sender runs it is the sender's.
+ */
+async function withReserve<T>(path: string, held: QueueHold, work: () => Promise<T>): Promise<T> {
+  let failure: QueueFileError;
   try {
     return await work();
   } catch (error) {
-    const full = error instanceof QueueFileError && error.reason === "disk-full";
-    if (!full || spare?.releaseReserve() !== true) throw error;
+    if (!(error instanceof QueueFileError) || error.reason !== "disk-full") throw error;
+    failure = error;
   }
+  await using own = held.spare === undefined && !isQueueUrl(path)
+    ? await holdQueue(path).catch(() => undefined)
+    : undefined;
+  const spare = held.spare ?? own?.spare;
+  if (spare?.releaseReserve() !== true) throw failure;
   try {
     return await work();
   } finally {
