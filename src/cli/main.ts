@@ -14,6 +14,7 @@
 
 import { OptionError } from "../base/errors.ts";
 import { exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
+import { withoutPasswords } from "./terminal/figures.ts";
 import { complain } from "./terminal/output.ts";
 import type { StandardInput, StandardOutput, Stdio } from "./terminal/stdio.ts";
 
@@ -39,7 +40,9 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
     if (error instanceof UsageError) {
       const { usageOf } = await import("./program.ts");
       words += `${await usageOf(args[0], io)}\n`;
-    } else if (args.includes("--verbose") && error instanceof Error) words += `${error.stack}\n`;
+    } else if (args.includes("--verbose") && error instanceof Error) {
+      words += `${withoutPasswords(error.stack ?? "")}\n`;
+    }
     complain(io, words);
     return exitCodeOf(error);
   }

@@ -4,7 +4,7 @@ import { type Argument, Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome, complain, printTextSync } from "./terminal/output.ts";
-import { printable } from "./terminal/figures.ts";
+import { printable, withoutPasswords } from "./terminal/figures.ts";
 import type { Stdio } from "./terminal/stdio.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
@@ -247,8 +247,7 @@ function configure(command: Command, hint: string, io: Stdio): Command {
       writeErr: (text) => complain(io, text),
       outputError: (text, writeErr) => {
         const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
-        // It repeats an argument that is wrong, and in an address there may be a password.
-        writeErr(`${printable(words.replace(/(\w+:\/\/[^\s:@/]*):\S*@/g, "$1:…@"))}\n`);
+        writeErr(`${printable(withoutPasswords(words))}\n`);
       },
       getOutHelpWidth: () => 88,
       getErrHelpWidth: () => 88,

@@ -141,9 +141,9 @@ export function formatAddress({ hosts, database, user, name }: QueueAddress): st
   return `postgres://${encodeURIComponent(user)}@${list}/${path}`;
 }
 
-/** Also of what is no URL for a stray character in its password. */
+/** Also of what is no URL for a stray character, and where it stands as other programs take it. */
 function withoutPassword(url: string): string {
-  return url.replace(/^([a-z]+:\/\/[^:@/]*):.*@/is, "$1:…@");
+  return url.replace(/:(?!\/\/).*@/s, ":…@").replace(/(password=)[^&]*/gi, "$1…");
 }
 
 /** RFC 3454, C.1.2: other spaces are the one of ASCII. */

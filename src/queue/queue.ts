@@ -202,8 +202,7 @@ export class OutboundQueue implements AsyncDisposable {
     const [, entry] = /^(spool|postgres)(?:ql)?:/.exec(path) ?? [];
     if (entry !== undefined) {
       throw new RangeError(
-        `path must name a file, got ${JSON.stringify(path)}: ${entry}Queue() of ` +
-          `@sendq/sendq/${entry} opens such a queue`,
+        `path must name a file: ${entry}Queue() of @sendq/sendq/${entry} opens such a queue`,
       );
     }
     return await onceNotBusy(

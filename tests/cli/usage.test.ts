@@ -66,6 +66,32 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
   }
 });
 
+Deno.test("a password in an address that was mistyped is not printed", async (t) => {
+  using directory = new TempDir();
+  const routes = directory.file("routes.json");
+  const remote = "postgres://u:hunter2@db/p/out";
+  Deno.writeTextFileSync(routes, JSON.stringify({ queue: "pg://u:hunter2@db/p/out", remote }));
+  const cases = [
+    ["list", "-q", "postgres://u@db/p/out?password=hunter2"],
+    ["enqueue", "-q", "postgre://u:hunter2@db/p/out", "one"],
+    ["status", "-q", " postgres://u:hunter2@db/p/out"],
+    ["send", REMOTE, "-q", "jdbc:postgresql://u:hunter2@db/p/out", "--input", "none", "--verbose"],
+    ["spool", "postgres://u:hunter2@db/p/out"],
+    ["import", "postgres://u:hunter2@db/p/out", "-q", directory.file("q.db")],
+    ["postgres", "setup", "postgres//u:hunter2@db/p/out"],
+    ["run", "postgres://u:hunter2@db/p/out"],
+    ["run", "--check", routes],
+  ];
+  for (const args of cases) {
+    await t.step(args.join(" "), async () => {
+      const { code, out, err } = await runHere(args);
+      assert.notEqual(code, 0);
+      assert.doesNotMatch(out + err, /hunter2/);
+      assert.match(out + err, /:…@|password=…/);
+    });
+  }
+});
+
 Deno.test("an empty path is wrong usage, whichever option or argument it is", async (t) => {
   const cases: [string[], string][] = [
     ...["enqueue", "status", "list", "export", "show", "import", "remove", "requeue", "check"].map(

@@ -11,6 +11,7 @@ import type { QueueOptions } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import { isSpoolAddress, parseSpoolAddress, reportsPathOf } from "../../spool/address.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import { withoutPasswords } from "../terminal/figures.ts";
 
 /**
  * For commands that make no dead letters: how many are kept is for the queue's sender to say.
@@ -51,7 +52,9 @@ export function fileOf(queue: string): string | undefined {
 
 /** A queue's name for people: without a password. */
 export function nameOfQueue(queue: string): string {
-  return isQueueUrl(queue) ? queue.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/i, "$1@") : queue;
+  return isQueueUrl(queue)
+    ? queue.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/i, "$1@")
+    : withoutPasswords(queue);
 }
 
 /**

@@ -5,7 +5,7 @@ import { checkPermissions, missingFlags, neededFlags } from "../../permissions/p
 import type { Route } from "../session/route.ts";
 import { runSessions } from "../session/session.ts";
 import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { printable } from "../terminal/figures.ts";
+import { printable, withoutPasswords } from "../terminal/figures.ts";
 import { type LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { loadRouteFile } from "./load.ts";
@@ -113,5 +113,5 @@ async function reload(
 }
 
 function linesOf(file: RouteFile, problems: readonly Problem[]): string[] {
-  return problems.map((problem) => printable(placed(file, problem)));
+  return problems.map((problem) => printable(withoutPasswords(placed(file, problem))));
 }

@@ -18,7 +18,7 @@ import { wayOf } from "../arguments/proxy.ts";
 import { nameOfQueue, sendingNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
-import { formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatCount, formatPackets, withoutPasswords } from "../terminal/figures.ts";
 import { LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
@@ -446,7 +446,7 @@ export function endWith(
 
 function reportError(log: RouteLog, error: unknown, { verbose }: End["options"]): void {
   log.error(explain(error));
-  if (verbose && error instanceof Error) log.debug(error.stack ?? "");
+  if (verbose && error instanceof Error) log.debug(withoutPasswords(error.stack ?? ""));
 }
 
 /** Each way out of the queue that is no delivery, and what it is called. */

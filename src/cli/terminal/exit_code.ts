@@ -21,7 +21,7 @@ import {
 } from "../../base/errors.ts";
 import { EdgeRefusedError } from "../../postgres/errors.ts";
 import { FramingError } from "../../framing/errors.ts";
-import { printable } from "./figures.ts";
+import { printable, withoutPasswords } from "./figures.ts";
 import { inFlags } from "./flags.ts";
 
 /** What a command's exit says; 75 and 77 are EX_TEMPFAIL and EX_NOPERM of sysexits.h. */
@@ -94,14 +94,19 @@ export function exitCodeOf(error: unknown): ExitCode {
  * An error that nobody expected is named with its class.
  */
 export function explain(error: unknown): string {
-  if (!(error instanceof Error)) return `unexpected error: ${printable(String(error))}`;
+  if (!(error instanceof Error)) return `unexpected error: ${shown(String(error))}`;
   const expected = EXPECTED_ERRORS.some((known) => error instanceof known);
   // Its words are about flags, or a route file's fields, as they stand there.
-  if (error instanceof UsageError) return error.message.split("\n").map(printable).join("\n");
-  const message = printable(error.message.replaceAll(/\s*\n\s*/g, " "));
+  if (error instanceof UsageError) return error.message.split("\n").map(shown).join("\n");
+  const message = shown(error.message.replaceAll(/\s*\n\s*/g, " "));
   // A directory may be called like an option.
-  const path = error instanceof QueueFileError ? printable(error.path) : "";
+  const path = error instanceof QueueFileError ? shown(error.path) : "";
   return expected
     ? (path === "" ? inFlags(message) : message.split(path).map(inFlags).join(path))
     : `unexpected ${error.name}: ${message} (add --verbose for where it happened)`;
+}
+
+/** What was given stands in it, and what others have said. */
+function shown(text: string): string {
+  return printable(withoutPasswords(text));
 }

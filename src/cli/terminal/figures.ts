@@ -54,6 +54,11 @@ export function formatDuration(ms: number): string {
   return `${Math.round(10 * ms / DURATION_UNITS_MS[unit]) / 10}${unit}`;
 }
 
+/** An address that is told may have a password, be it one that was mistyped. */
+export function withoutPasswords(text: string): string {
+  return text.replace(/(\/\/[^\s:@/]*):\S*@/g, "$1:…@").replace(/(password=)[^\s&"']+/gi, "$1…");
+}
+
 /** Control characters, and those that change the direction of what follows. */
 const CONTROLS = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 
