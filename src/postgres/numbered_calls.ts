@@ -79,6 +79,7 @@ export class NumberedCalls {
   async ask(question: Question): Promise<Fields> {
     let sent = false;
     for (;;) {
+      let cause: unknown = UNREPLICATED;
       try {
         const answer = await this.#once(question.text, question.args());
         const fields = fieldsOf(answer);
@@ -87,7 +88,6 @@ export class NumberedCalls {
           return this.#count(fields);
         }
         sent = true;
-        this.#noteMissing(UNREPLICATED);
       } catch (error) {
         const isLost = error instanceof ConnectionLostError;
         sent ||= isLost && error.sent;
@@ -97,8 +97,9 @@ export class NumberedCalls {
           if (done !== undefined) return this.#count(done);
           throw this.#toTell(error);
         }
-        await this.#rest(error);
+        cause = error;
       }
+      await this.#rest(cause);
     }
   }
 

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
+import { OutcomeUnknownError } from "../../src/base/errors.ts";
+import { rest } from "../../src/base/waits.ts";
 import type { Answer, Database } from "../../src/postgres/database.ts";
 import { ConnectionLostError } from "../../src/postgres/errors.ts";
 import { NumberedCalls } from "../../src/postgres/numbered_calls.ts";
@@ -40,4 +42,24 @@ Deno.test("a number whose answer is lost is asked for until there is one, whatev
     assert.deepEqual([name, id, number], ["outbox", producer, 1]);
   }
   assert.equal(asked.length, 5);
+});
+
+Deno.test("a queue that is closed while each wait for a standby is given up has an end", async () => {
+  let asked = 0;
+  const database = {
+    clock: systemClock,
+    hurryIn() {},
+    async ask(): Promise<Answer> {
+      await rest(systemClock, 1);
+      if (++asked > 1000) throw saidByServer("SQ001");
+      return { ...answer({ counted: true }), unreplicated: true };
+    },
+  } as unknown as Database;
+  const calls = new NumberedCalls({
+    ...{ database, name: "outbox", path: "postgres://db/packets/outbox", closeTimeoutMs: 300 },
+  });
+  const asking = calls.ask({ text: "SELECT sendq.commit($1, $2, $3)", args: () => [] });
+  calls.closing();
+  await assert.rejects(asking, OutcomeUnknownError);
+  assert(asked < 10, `asked ${asked} times without a pause`);
 });
