@@ -24,6 +24,11 @@ const ROUND_MS = 200;
 export const AGAIN_MS = 100;
 /** "A wait for a standby was given up": what was answered may be on the primary alone. */
 const NOT_REPLICATED = "01000";
+/**
+ * Where in the server other warnings of that code come from: numbers of transactions that run out,
+ * at each commit, and what somebody's trigger has to say. Words are in the server's language.
+ */
+const OF_OTHERS = /^(GetNew(Transaction|MultiXact)Id|exec_stmt_raise)$/;
 const WRONG_PASSWORD = "28P01";
 /** The server's answer to whether it speaks TLS: N. */
 const NO = 0x4e;
@@ -434,8 +439,9 @@ export class Database {
       ...{ max_pipeline: 100, publications: "", sslnegotiation: null, types: TYPES },
       backoff: () => ROUND_MS / 1000,
       onnotice: (notice: postgres.Notice) => {
-        if (notice["code"] === NOT_REPLICATED) warned.times++;
-        if (notice["code"] === WEAK) {
+        const { code, routine } = notice;
+        if (code === NOT_REPLICATED && !OF_OTHERS.test(String(routine))) warned.times++;
+        if (code === WEAK) {
           warned.weakTimes++;
           warned.weakness = String(notice["message"]);
         }

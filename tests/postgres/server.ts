@@ -115,6 +115,25 @@ export class PostgresServer implements AsyncDisposable {
     await run("pg_ctl", ["stop", "-w", "-m", how, "-D", this.directory]);
   }
 
+  /**
+   * Restarts it with so few numbers of transactions left that it warns at each commit. A table of
+   * which it cannot vacuum keeps it from finding more.
+   */
+  async runOutOfTransactions(): Promise<void> {
+    await this.sql("CREATE TABLE public.kept AS SELECT 1");
+    const spoilt = "relfrozenxid = (txid_current() + 1)::text::xid";
+    await this.sql(`UPDATE pg_class SET ${spoilt} WHERE relname = 'kept'`);
+    await this.down("fast");
+    const inSegment = 2 ** 20;
+    const segment = Math.floor(2.11e9 / inSegment);
+    const name = segment.toString(16).toUpperCase().padStart(4, "0");
+    await run("pg_resetwal", ["-x", String(segment * inSegment), "-D", this.directory]);
+    const file = `${this.directory}/pg_xact/${name}`;
+    Deno.writeFileSync(file, new Uint8Array(2 ** 18));
+    if (AS.uid !== undefined) Deno.chownSync(file, AS.uid, AS.gid);
+    await this.up();
+  }
+
   async promote(): Promise<void> {
     await run("pg_ctl", ["promote", "-w", "-D", this.directory]);
   }
