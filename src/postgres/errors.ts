@@ -119,6 +119,12 @@ const MEANINGS: Readonly<
   "28P01": ["read-only", undefined, "Check the user and the password."],
   "28000": ["read-only", undefined, "Check the user, and pg_hba.conf of the server."],
   "3D000": ["not-a-queue", undefined, "Create the database, then run sendq postgres setup."],
+  "42P06": [
+    "not-a-queue",
+    "the database has a schema sendq that sendq postgres setup has not made",
+    "Nothing was changed. Rename it (ALTER SCHEMA sendq RENAME TO …), drop it where it is of no " +
+    "use, or take another database; then run sendq postgres setup again.",
+  ],
   "3F000": ["not-a-queue", "the database has no schema sendq", SETUP],
   "42883": ["not-a-queue", "the database has no schema sendq of this version", SETUP],
   "42P01": ["not-a-queue", "the database has no schema sendq of this version", SETUP],

@@ -52,6 +52,15 @@ Deno.test({
       assert.equal(await server.sql(schemas, "latin"), "0");
     });
 
+    await t.step("a schema of this name that is somebody's own is left as it is", async () => {
+      await server.sql("CREATE DATABASE taken");
+      await server.sql("CREATE SCHEMA sendq", "taken");
+      await assert.rejects(
+        setUp(server.url("outbox", "taken")),
+        isOf("not-a-queue", /schema sendq that .* has not made.*ALTER SCHEMA sendq RENAME TO/),
+      );
+    });
+
     await t.step("CREATE on the database and CREATEROLE are enough", async () => {
       await server.sql("GRANT CREATE ON DATABASE one TO deployer");
       assert.deepEqual(
