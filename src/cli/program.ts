@@ -13,8 +13,8 @@ const HELP = `
 Example:
   producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
 
-Completions of commands, options, their words and files, for an installed sendq; also zsh
-and fish, and in bash with or without the package bash-completion:
+Completions of commands, options, their words and files, for an installed sendq;
+also zsh and fish, and in bash with or without the package bash-completion:
   source <(sendq complete bash)
 
 ${EXIT_CODE_HELP}
@@ -96,9 +96,18 @@ async function buildProgram(
         command.addOption(new Option(flags, help).helpGroup("Route file:"));
       }
     }
+    command.addHelpText("after", unitsOf(command));
     program.addCommand(configure(command, hint, io));
   }
   return program;
+}
+
+/** How the values of its options are written, where they have units. */
+function unitsOf(command: Command): string {
+  const takes = (what: string) => command.options.some(({ flags }) => flags.endsWith(what));
+  const times = takes("<time>") ? "Times have a unit: 500ms, 3s, 2m, 1h, 1d." : "";
+  const sizes = takes("<size>") ? "\nSizes may have one: 4096, 256KiB, 1MiB, 1GB." : "";
+  return times + sizes;
 }
 
 /**
@@ -249,8 +258,9 @@ function configure(command: Command, hint: string, io: Stdio): Command {
         const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
         writeErr(`${printable(withoutPasswords(words))}\n`);
       },
-      getOutHelpWidth: () => 88,
-      getErrHelpWidth: () => 88,
+      // As wide as a terminal is; what is written by hand is no wider.
+      getOutHelpWidth: () => 80,
+      getErrHelpWidth: () => 80,
       getOutHasColors: () => false,
       getErrHasColors: () => colorsWelcome(io.stderr),
     });

@@ -270,7 +270,18 @@ Deno.test("help goes to stdout, needs no permission, and has an example", async 
     /\n {4}producer \| sendq send tcp:\/\/192\.0\.2\.7:4000 --queue outbox\.db\n/,
   );
   for (const code of [0, 1, 2, 75, 77]) assert.match(send.out, new RegExp(`\n  ${code} +\\w`));
-  assert.deepEqual(send.out.split("\n").filter((line) => line.length > 92), []);
+});
+
+Deno.test("no help is wider than a terminal of 80 columns, and each says its units", async () => {
+  const { out } = await runHere(["help"]);
+  const commands = [...out.matchAll(/^ {2}([a-z]+) [[<]/gm)].map(([, name = ""]) => name);
+  assert(commands.length > 15);
+  for (const args of [[], ...commands.map((name) => [name, "--help"])]) {
+    const help = await runHere(args);
+    assert.deepEqual(help.out.split("\n").filter((line) => line.length > 80), [], args[0]);
+    assert.equal(help.out.includes("Times have a unit"), help.out.includes("<time>"), args[0]);
+    assert.equal(help.out.includes("Sizes may have"), help.out.includes("<size>"), args[0]);
+  }
 });
 
 Deno.test("--version prints the version", async () => {

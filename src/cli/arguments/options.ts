@@ -104,7 +104,7 @@ export function framingHelp(): string {
     ...DESCRIBED_FRAMINGS.map(({ form, wire = "" }) => [form, wire]),
   ].map(([form = "", wire = ""]) => {
     const plain = wire.replaceAll("`", "");
-    const words = plain.length > 72 ? plain.replaceAll(/(.{30,72}) /g, `$1\n${indent}`) : plain;
+    const words = plain.length > 62 ? plain.replaceAll(/(.{30,62}) /g, `$1\n${indent}`) : plain;
     return form.length < 15 ? `  ${form.padEnd(16)}${words}` : `  ${form}\n${indent}${words}`;
   });
   return `Framings (HEX: bytes as hexadecimal digits; docs/PROTOCOLS.md has the details):

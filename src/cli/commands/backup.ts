@@ -13,22 +13,24 @@ import { requireQueue } from "./queue_view.ts";
 import { beginCopy, finishFile, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
 
 const HELP = `
-The copy is the queue as it is at one moment, in one file. A sender and programs that
-enqueue may go on meanwhile; SQLite's log grows until the copy is done. (cp of a queue
-in use misses its log, and with it the newest packets.) The copy is then checked, as by
-sendq check. Until it is whole it is called copy.db.unfinished: one that was interrupted
-can be removed, with a -journal beside it.
+The copy is the queue as it is at one moment, in one file. A sender and programs
+that enqueue may go on meanwhile; SQLite's log grows until the copy is done. (cp
+of a queue in use misses its log, and with it the newest packets.) The copy is
+then checked, as by sendq check. Until it is whole it is called
+copy.db.unfinished: one that was interrupted can be removed, with a -journal
+beside it.
 
-To go back to a copy, stop every program that uses the queue, remove the queue's -wal
-and -shm files, and put the copy in the queue's place. What was delivered since then is
-sent again, and what was stored since then is gone.
+To go back to a copy, stop every program that uses the queue, remove the queue's
+-wal and -shm files, and put the copy in the queue's place. What was delivered
+since then is sent again, and what was stored since then is gone.
 
 Example:
   sendq backup -q outbox.db outbox-2026-11-26.db
 
 Permissions:
   deno run --allow-read=outbox.db,copy.db,copy.db-wal,copy.db.unfinished \\
-    --allow-write=copy.db,copy.db.unfinished src/cli/main.ts backup -q outbox.db copy.db
+    --allow-write=copy.db,copy.db.unfinished \\
+    src/cli/main.ts backup -q outbox.db copy.db
 
 ${EXIT_CODE_HELP}
 `;

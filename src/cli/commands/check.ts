@@ -26,15 +26,17 @@ import {
 
 const HELP = `
 SQLite checks every page of the file, then packets, dead letters and counts are
-held against each other. A sender may run meanwhile; its log grows until the check
-is done. A bit that has flipped in a packet is found by its batch's checksum; dead
-letters carry none, nor do packets that version 0.2 or an older one has stored.
+held against each other. A sender may run meanwhile; its log grows until the
+check is done. A bit that has flipped in a packet is found by its batch's
+checksum; dead letters carry none, nor do packets that version 0.2 or an older
+one has stored.
 
-On PostgreSQL each row is read and held against its checksum by the database, and then
-against the counts, all as of one moment; old rows are not cleaned away meanwhile.
+On PostgreSQL each row is read and held against its checksum by the database,
+and then against the counts, all as of one moment; old rows are not cleaned away
+meanwhile.
 
-Prints what is wrong, one a line, and exits 1. Of a file sendq repair then saves what
-can be read into a new one.
+Prints what is wrong, one a line, and exits 1. Of a file sendq repair then saves
+what can be read into a new one.
 
 Examples:
   sendq check -q outbox.db

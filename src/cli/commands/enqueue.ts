@@ -16,18 +16,19 @@ import type { Stdio } from "../terminal/stdio.ts";
 import { enqueue, type EnqueueCommandOptions, givesPackets } from "./enqueue_packets.ts";
 
 const HELP = `
-Packets come from the arguments, from --file, or else from stdin. Each is on disk
-when the command ends; the sender on this queue, in another process, is woken at
-once. Without one they wait for it. A full queue makes the command wait, unless
---overflow says otherwise.
+Packets come from the arguments, from --file, or else from stdin. Each is on
+disk when the command ends; the sender on this queue, in another process, is
+woken at once. Without one they wait for it. A full queue makes the command
+wait, unless --overflow says otherwise.
 
-The sender sends each as it is stored here, whatever its own framing: give --output
-as the server wants it, or --config with the sender's route file. Bytes that are no
-UTF-8 come on stdin or by --file.
+The sender sends each as it is stored here, whatever its own framing: give
+--output as the server wants it, or --config with the sender's route file. Bytes
+that are no UTF-8 come on stdin or by --file.
 
-SIGTERM, SIGINT or SIGHUP stop reading stdin at the end of the packet that was begun,
-which has a second to come; what was read is stored, and the exit code is 75. A packet
-that was read and is lost makes it 1. A second signal stops at once.
+SIGTERM, SIGINT or SIGHUP stop reading stdin at the end of the packet that was
+begun, which has a second to come; what was read is stored, and the exit code is
+75. A packet that was read and is lost makes it 1. A second signal stops at
+once.
 
 Examples:
   sendq enqueue -q outbox.db "temperature 21.5"
@@ -36,7 +37,8 @@ Examples:
 
 Permissions:
   deno run --allow-read=outbox.db,outbox.db.lock \\
-    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts enqueue -q outbox.db ...
+    --allow-write=outbox.db,outbox.db.lock \\
+    src/cli/main.ts enqueue -q outbox.db ...
 and --allow-read for each --file.
 
 ${framingHelp()}

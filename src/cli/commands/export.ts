@@ -32,9 +32,9 @@ import { beginFile, finishFile, isThere, unfinishedPathOf, wouldBeOfQueue } from
 
 const HELP = `
 The packets stay in the queue: see sendq remove. As JSON lines, each has its id,
-times, size and state, and its payload as base64; sendq import reads them. As raw
-bytes they follow each other as on the wire. A sender may run meanwhile: what it
-delivers before its turn is not among them.
+times, size and state, and its payload as base64; sendq import reads them. As
+raw bytes they follow each other as on the wire. A sender may run meanwhile:
+what it delivers before its turn is not among them.
 
 Examples:
   sendq export -q outbox.db > packets.jsonl
@@ -44,8 +44,8 @@ Examples:
 Permissions:
   deno run ${LOOK_PERMISSIONS} src/cli/main.ts export -q outbox.db
 ${POSTGRES_PERMISSIONS}
-And --allow-read and --allow-write for FILE and FILE.unfinished for -o FILE: that is what it
-is called until it is whole.
+And for -o FILE --allow-read and --allow-write for it and for FILE.unfinished:
+that is what it is called until it is whole.
 
 ${EXIT_CODE_HELP}
 `;

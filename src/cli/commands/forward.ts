@@ -56,30 +56,36 @@ import type { Stdio } from "../terminal/stdio.ts";
 const TO = "to.";
 
 const HELP = `
-Packets go into the file first, and from there into the cluster's queue: each once, in
-their order. What stores into the file (this command's stdin, sendq enqueue, a program)
-needs no cluster: while that cannot be reached or is full, packets wait in the file. One
-leaves it once the cluster has said that it has it. Dead letters stay in the file.
+Packets go into the file first, and from there into the cluster's queue: each
+once, in their order. What stores into the file (this command's stdin, sendq
+enqueue, a program) needs no cluster: while that cannot be reached or is full,
+packets wait in the file. One leaves it once the cluster has said that it has
+it. Dead letters stay in the file.
 
-A file that was restored from a backup, copied, or removed and made anew is refused: nobody
-knows which of its packets the cluster has. The message says what to do; --as-new forwards
-all that is in it, once. Give each edge of a queue a name of its own: --edge.
+A file that was restored from a backup, copied, or removed and made anew is
+refused: nobody knows which of its packets the cluster has. The message says
+what to do; --as-new forwards all that is in it, once. Give each edge of a queue
+a name of its own: --edge.
 
-Without --input, what other processes store is forwarded, until SIGTERM, SIGINT or SIGHUP.
-These stop reading and forward for --deliver-timeout more; a second one exits at once. At
-the end of stdin, forward exits 0 once everything is forwarded, unless --follow is given;
-1 where packets have expired, were damaged or dropped meanwhile: the last lines count them.
+Without --input, what other processes store is forwarded, until SIGTERM, SIGINT
+or SIGHUP. These stop reading and forward for --deliver-timeout more; a second
+one exits at once. At the end of stdin, forward exits 0 once everything is
+forwarded, unless --follow is given; 1 where packets have expired, were damaged
+or dropped meanwhile: the last lines count them.
 
 Examples:
   As a service, for what other processes store:
-    sendq forward -q outbox.db --to postgres://sendq@db1,db2/packets/outbox --edge "plant 7"
+    sendq forward -q outbox.db --edge "plant 7" \\
+      --to postgres://sendq@db1,db2/packets/outbox
 
   For each line that a program prints:
-    producer | sendq forward -q outbox.db --to postgres://sendq@db1/packets/outbox -i lines
+    producer | sendq forward -q outbox.db -i lines \\
+      --to postgres://sendq@db1/packets/outbox
 
 Permissions, for the first example:
   deno run --allow-net=db1:5432,db2:5432 \\
-    --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
+    --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock \\
     src/cli/main.ts forward -q outbox.db --to postgres://...
 With --allow-env=PGPASSWORD the password may stand in that variable.
 

@@ -23,31 +23,34 @@ import { LogConsole, printOutcome } from "../terminal/output.ts";
 import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
 
 const HELP = `
-Each line is a JSON object as sendq export writes it: its payload, as base64, is the
-packet; expiresAt, where it is there, goes on to count, so that what has expired
-becomes a dead letter; everything else, also its id and its age, begins anew. The
-packets go to the end of the queue, in order, and a sender in another process is
-woken at once. Dead letters with the reason damaged are left out, and counted: their
-bytes are not those that were stored.
+Each line is a JSON object as sendq export writes it: its payload, as base64, is
+the packet; expiresAt, where it is there, goes on to count, so that what has
+expired becomes a dead letter; everything else, also its id and its age, begins
+anew. The packets go to the end of the queue, in order, and a sender in another
+process is woken at once. Dead letters with the reason damaged are left out, and
+counted: their bytes are not those that were stored.
 
-At the first line that is wrong import stops: the message has its number, and how
-many packets before it are stored. --dry-run looks at all lines and stores nothing.
+At the first line that is wrong import stops: the message has its number, and
+how many packets before it are stored. --dry-run looks at all lines and stores
+nothing.
 
-SIGTERM, SIGINT or SIGHUP stop it: it says how many packets are stored, up to which line,
-and the exit code is 75.
+SIGTERM, SIGINT or SIGHUP stop it: it says how many packets are stored, up to
+which line, and the exit code is 75.
 
 For packets that are not JSON lines there is sendq enqueue with --input.
 
 Examples:
   sendq import packets.jsonl -q outbox.db
   sendq export -q old.db | sendq import -q new.db
-  jq -c 'select(.bytes < 1000)' packets.jsonl | sendq import -q outbox.db --dry-run
+  jq -c 'select(.bytes < 1000)' packets.jsonl |
+    sendq import -q outbox.db --dry-run
 
 Permissions:
   deno run --allow-read=outbox.db,outbox.db.lock \\
-    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts import -q outbox.db ...
-and --allow-read for the file; on PostgreSQL --allow-net for its servers, and nothing
-for the queue.
+    --allow-write=outbox.db,outbox.db.lock \\
+    src/cli/main.ts import -q outbox.db ...
+and --allow-read for the file; on PostgreSQL --allow-net for its servers, and
+nothing for the queue.
 
 ${EXIT_CODE_HELP}
 `;

@@ -31,9 +31,9 @@ import {
 const MAX_WORDS = 60;
 
 const HELP = `
-The oldest come first. A packet is waiting, sent (it was on the wire, so that the
-server may have it, and is not confirmed), or expired. Looking changes nothing and
-holds nobody up, also while a sender runs.
+The oldest come first. A packet is waiting, sent (it was on the wire, so that
+the server may have it, and is not confirmed), or expired. Looking changes
+nothing and holds nobody up, also while a sender runs.
 
 Examples:
   sendq list -q outbox.db

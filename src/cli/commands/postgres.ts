@@ -11,13 +11,15 @@ import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
-setup makes the schema sendq in the database, the roles sendq_producer, sendq_sender and
-sendq_operator, and the queue, where they are not there yet; what is there stays. It may be
-run again at any time, and has to be after an update of sendq that says so. It needs CREATE
-on the database, and CREATEROLE unless the roles are there already; no superuser.
+setup makes the schema sendq in the database, the roles sendq_producer,
+sendq_sender and sendq_operator, and the queue, where they are not there yet;
+what is there stays. It may be run again at any time, and has to be after an
+update of sendq that says so. It needs CREATE on the database, and CREATEROLE
+unless the roles are there already; no superuser.
 
-A user who enqueues needs the first role, one who sends the second, one who looks at packets,
-puts dead letters back or removes packets the third: GRANT sendq_producer TO app.
+A user who enqueues needs the first role, one who sends the second, one who
+looks at packets, puts dead letters back or removes packets the third: GRANT
+sendq_producer TO app.
 
 Example:
   sendq postgres setup postgres://postgres@db1:5432/packets/outbox

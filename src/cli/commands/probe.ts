@@ -50,9 +50,10 @@ const LIMITS = {
 const LOOK_MS = 1000;
 
 const HELP = `
-Connects, prints every second what the kernel says, and closes. No payload byte is
-sent; what answers is the server's kernel. Whether its program reads, nobody can
-tell without sending: sendq status shows that for a queue that is being sent.
+Connects, prints every second what the kernel says, and closes. No payload byte
+is sent; what answers is the server's kernel. Whether its program reads, nobody
+can tell without sending: sendq status shows that for a queue that is being
+sent.
 
 Examples:
   sendq probe tcp://192.0.2.7:4000
@@ -62,11 +63,13 @@ Examples:
   sendq probe tcp://legacy:4000 --via socks5://proxy:1080
 
 Permissions, on Debian, x86_64:
-  deno run --allow-net=192.0.2.7:4000 --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
+  deno run --allow-net=192.0.2.7:4000 \\
+    --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
     src/cli/main.ts probe tcp://192.0.2.7:4000
 TLS needs --allow-read for the files of --tls-… beside, a Unix socket
---allow-net=unix:PATH and PATH in --allow-read and --allow-write. With --via it is the
-proxy that --allow-net has to name, and not the server; --source needs its address, too.
+--allow-net=unix:PATH and PATH in --allow-read and --allow-write. With --via it
+is the proxy that --allow-net has to name, and not the server; --source needs
+its address, too.
 
 ${EXIT_CODE_HELP}
 `;

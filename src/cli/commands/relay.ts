@@ -39,27 +39,30 @@ import type { Stdio } from "../terminal/stdio.ts";
 const LEFT_MS = 100;
 
 const HELP = `
-Clients connect, and what they send is cut into packets, stored, and delivered in
-order: that of each client, in one line for all. A full queue holds the clients
-back. A client that dies inside a packet loses that packet and no other; with
-lines, a last one without its newline is such a packet. When a client closes its
-side, it is closed in turn once everything it sent is on disk; with --replies, when
-no reply has come for --reply-timeout. Every other end is a reset ("connection reset
-by peer"): something could not be stored or was not whole, sendq is stopped, or
-killed. A Unix socket knows no reset, so that there every end looks the same. Nothing
-marks the end of a chunk: with --input chunks there is one client at a time.
+Clients connect, and what they send is cut into packets, stored, and delivered
+in order: that of each client, in one line for all. A full queue holds the
+clients back. A client that dies inside a packet loses that packet and no other;
+with lines, a last one without its newline is such a packet. When a client
+closes its side, it is closed in turn once everything it sent is on disk; with
+--replies, when no reply has come for --reply-timeout. Every other end is a
+reset ("connection reset by peer"): something could not be stored or was not
+whole, sendq is stopped, or killed. A Unix socket knows no reset, so that there
+every end looks the same. Nothing marks the end of a chunk: with --input chunks
+there is one client at a time.
 
-Whoever reaches the address can send: there is no password. Listen on loopback or on
-a Unix socket with a mode of its own, unless the network is trusted.
+Whoever reaches the address can send: there is no password. Listen on loopback
+or on a Unix socket with a mode of its own, unless the network is trusted.
 
 SIGTERM, SIGINT or SIGHUP stop reading and deliver for --deliver-timeout more.
 
 Examples:
   For a program that connects to port 4001 instead of its server:
-    sendq relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 -q outbox.db
+    sendq relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 \\
+      -q outbox.db
 
-  For syslog clients that count octets or write lines, to a server that counts octets:
-    sendq relay --listen tcp://127.0.0.1:1514 --to tcp://logs:601 -q outbox.db -i syslog
+  Syslog from clients that count octets or write lines, to a server that counts:
+    sendq relay --listen tcp://127.0.0.1:1514 --to tcp://logs:601 \\
+      -q outbox.db -i syslog
 
   On a Unix socket, and the server's answers to everyone:
     sendq relay --listen unix:/run/app/out.sock --to tcp://legacy:4000 \\
@@ -67,9 +70,11 @@ Examples:
 
 Permissions, for the first example on Debian, x86_64:
   deno run --allow-net=127.0.0.1:4001,legacy:4000 \\
-    --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
+    --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock \\
     --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
-    src/cli/main.ts relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 ...
+    src/cli/main.ts relay --listen tcp://127.0.0.1:4001 \\
+    --to tcp://legacy:4000 ...
 A Unix socket needs --allow-net=unix:PATH, and PATH in --allow-read and
 --allow-write. As a systemd service with Type=notify it needs
 --allow-env=NOTIFY_SOCKET,WATCHDOG_USEC.

@@ -37,15 +37,16 @@ import { openForLooking, POSTGRES_PERMISSIONS, requireQueue } from "./queue_view
 const PERMISSIONS = `
 Permissions:
   deno run --allow-read=outbox.db,outbox.db.lock \\
-    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts`;
+    --allow-write=outbox.db,outbox.db.lock \\
+    src/cli/main.ts`;
 
 const REMOVE_HELP = `
 Asks first, unless --yes is given. What is removed is gone: see sendq export.
 
 Packets can only be removed while no sender runs on the queue, so that none is
-pulled from under it; stop it first (systemctl stop, or SIGTERM). Dead letters can
-be removed at any time. Of a queue on PostgreSQL stop also the senders that stand by:
-the lease of one that has died is waited for.
+pulled from under it; stop it first (systemctl stop, or SIGTERM). Dead letters
+can be removed at any time. Of a queue on PostgreSQL stop also the senders that
+stand by: the lease of one that has died is waited for.
 
 Examples:
   sendq remove 12 15-20 -q outbox.db

@@ -18,14 +18,14 @@ import { requireQueue } from "./queue_view.ts";
 import { beginCopy, finishFile, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
 
 const HELP = `
-The old file is only read, together with its -wal file, where it has one: keep the
-two together when you copy them. Stop every program that uses it first. Packets keep
-their ids, and dead letters and counts come along. Around a damaged page everything
-is saved that is whole. Until the new file is, it is called saved.db.unfinished: one that
-was interrupted can be removed.
+The old file is only read, together with its -wal file, where it has one: keep
+the two together when you copy them. Stop every program that uses it first.
+Packets keep their ids, and dead letters and counts come along. Around a damaged
+page everything is saved that is whole. Until the new file is, it is called
+saved.db.unfinished: one that was interrupted can be removed.
 
-Exit code 0: all of it was saved. 1: something was lost; the lines say how much, and
-among which ids.
+Exit code 0: all of it was saved. 1: something was lost; the lines say how much,
+and among which ids.
 
 Example, and then the new file in the old one's place:
   sendq repair outbox.db saved.db
@@ -33,8 +33,10 @@ Example, and then the new file in the old one's place:
 
 Permissions:
   deno run \\
-    --allow-read=outbox.db,outbox.db-wal,outbox.db.lock,saved.db,saved.db-wal,saved.db.unfinished \\
-    --allow-write=saved.db,saved.db.unfinished src/cli/main.ts repair outbox.db saved.db
+    --allow-read=outbox.db,outbox.db-wal,outbox.db.lock \\
+    --allow-read=saved.db,saved.db-wal,saved.db.unfinished \\
+    --allow-write=saved.db,saved.db.unfinished \\
+    src/cli/main.ts repair outbox.db saved.db
 
 ${EXIT_CODE_HELP}
 `;

@@ -26,19 +26,18 @@ import { printBytes, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
-Packets are stored in the queue's file first and removed once the server's kernel
-has acknowledged every byte, or over a Unix socket, once its program has read them.
-At the end of input, send exits 0 once everything is confirmed. SIGTERM, SIGINT or
-SIGHUP stop reading at the end of the packet that was begun, which has a second to
-come, and deliver for --deliver-timeout, of which that second is a part: where it is
-shorter, so is the wait for the packet. A second signal exits at once. What is
-not confirmed stays in the file. With nohup a SIGHUP is ignored. A packet that was
-read in part and is lost makes the exit code 1, and so do packets that have left the
-queue undelivered meanwhile: expired (--ttl), given up (--max-attempts), refused
-(--confirm answer) or damaged ones, which are dead letters, and those that were dropped
-(--overflow drop-oldest). The last lines count them.
-
-Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
+Packets are stored in the queue's file first and removed once the server's
+kernel has acknowledged every byte, or over a Unix socket, once its program has
+read them. At the end of input, send exits 0 once everything is confirmed.
+SIGTERM, SIGINT or SIGHUP stop reading at the end of the packet that was begun,
+which has a second to come, and deliver for --deliver-timeout, of which that
+second is a part: where it is shorter, so is the wait for the packet. A second
+signal exits at once. What is not confirmed stays in the file. With nohup a
+SIGHUP is ignored. A packet that was read in part and is lost makes the exit
+code 1, and so do packets that have left the queue undelivered meanwhile:
+expired (--ttl), given up (--max-attempts), refused (--confirm answer) or
+damaged ones, which are dead letters, and those that were dropped (--overflow
+drop-oldest). The last lines count them.
 
 Examples:
   Send each line that a program prints:
@@ -53,10 +52,10 @@ Examples:
   Deliver what other processes enqueue, as a service:
     sendq send tcp://legacy:4000 -q outbox.db --input none --log-format json
 
-  The same with a status page, metrics and health (needs --allow-net=127.0.0.1:9465 too):
+  The same with a status page (needs --allow-net=127.0.0.1:9465, too):
     sendq send tcp://legacy:4000 -q outbox.db --input none --http 127.0.0.1:9465
 
-  To a server that wants a login on each connection (needs --allow-read=login.txt too):
+  To a server that wants a login (needs --allow-read=login.txt, too):
     printf 'AUTH secret\\r\\n' > login.txt
     producer | sendq send tcp://192.0.2.7:6379 -q outbox.db \\
       --session-send @login.txt --session-expect '+OK\\r\\n'
@@ -68,19 +67,20 @@ Examples:
     producer | sendq send tcp://192.0.2.7:4000 -q outbox.db \\
       --confirm answer --accepted OK --refused ERR
 
-  Through a proxy (--allow-net=proxy:1080 and --allow-read=login.txt, none for the server):
+  Through a proxy (--allow-net=proxy:1080, and --allow-read=login.txt):
     producer | sendq send tcp://192.0.2.7:4000 -q outbox.db \\
       --via socks5://proxy:1080 --via-credentials-file login.txt
 
 Permissions, for the first example on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 \\
-    --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
+    --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock \\
     --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
     src/cli/main.ts send tcp://192.0.2.7:4000 --queue outbox.db
-What is missing is named by the message, with the flag to add. TLS needs --allow-read for
-the files of --tls-ca, --tls-cert, --tls-key and --tls-passphrase-file, and nothing else.
-A server on a Unix socket, unix:PATH, needs --allow-net=unix:PATH, and PATH in
---allow-read and --allow-write.
+What is missing is named by the message, with the flag to add. TLS needs
+--allow-read for the files of --tls-ca, --tls-cert, --tls-key and
+--tls-passphrase-file, and nothing else. A server on a Unix socket, unix:PATH,
+needs --allow-net=unix:PATH, and PATH in --allow-read and --allow-write.
 --source ADDRESS needs --allow-net=ADDRESS:0 beside the server.
 
 ${framingHelp()}

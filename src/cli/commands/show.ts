@@ -54,7 +54,7 @@ export function showCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   const options = new OptionAdder(command).group("Packets");
   addQueueOption(options, QUEUE_THERE);
   options
-    .flag("--dead", "a dead letter: a packet that expired, was given up or is damaged")
+    .flag("--dead", "a dead letter: a packet that expired, was given up or refused, or is damaged")
     .group("Output")
     .flag("--json", "print an object, the payload as base64")
     .flag("--raw", "print the payload's bytes as they are, and nothing else");

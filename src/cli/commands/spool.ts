@@ -12,14 +12,16 @@ import { formatSpoolAddress, isSpoolAddress } from "../../spool/address.ts";
 import { requireQueue } from "./queue_view.ts";
 
 const HELP = `
-A spool is one file with many queues, for a process that sends to many servers: they share a
-sync of the disk, a lock and a log. Where a command takes --queue, spool:FILE#NAME is one of
-them; it is made, as a file is, by whoever sends or enqueues first:
+A spool is one file with many queues, for a process that sends to many servers:
+they share a sync of the disk, a lock and a log. Where a command takes --queue,
+spool:FILE#NAME is one of them; it is made, as a file is, by whoever sends or
+enqueues first:
 
   sendq enqueue -q spool:spool.db#plc-17 hello
   sendq send tcp://plc-17:4000 -q spool:spool.db#plc-17
 
-One process at a time sends from a spool: put its routes into one file (sendq run).
+One process at a time sends from a spool: put its routes into one file (sendq
+run).
 
 Examples:
   Where packets wait, the most first:

@@ -56,7 +56,8 @@ Examples:
   sendq status -q outbox.db --wait-empty --timeout 30s && reboot
 
 Permissions:
-  deno run --allow-read=outbox.db,outbox.db.lock src/cli/main.ts status -q outbox.db
+  deno run --allow-read=outbox.db,outbox.db.lock \\
+    src/cli/main.ts status -q outbox.db
 With --allow-read=outbox.db-wal it knows how large SQLite's log is, too.
 
 ${EXIT_CODE_HELP}

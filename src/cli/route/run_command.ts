@@ -12,13 +12,15 @@ import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
-A route file is JSON with comments. Names are those of docs/OPTIONS.md; times and sizes
-are written as here ("10s", "64KiB"), or as numbers in the unit of the name:
+A route file is JSON with comments. Names are those of docs/OPTIONS.md; times
+and sizes are written as here ("10s", "64KiB"), or as numbers in the unit of the
+name:
 
   {
     "queue": "outbox.db",
     "remote": "tcp://legacy:4000",
-    "relay": { "listen": ["tcp://127.0.0.1:4001"] },  // without it: sendq enqueue
+    // Without it packets come by sendq enqueue.
+    "relay": { "listen": ["tcp://127.0.0.1:4001"] },
     "input": "lines",
     "holdMs": "2s",
     "http": { "address": "127.0.0.1:9465" }
@@ -27,14 +29,14 @@ are written as here ("10s", "64KiB"), or as numbers in the unit of the name:
 Several routes in one process, each with a queue of its own:
   { "routes": { "plc": { … }, "logs": { … } }, "http": { … }, "log": { … } }
 
-Options of the command line win over the file, in every route. SIGHUP reads the file
-and its secrets anew: the pace changes at once, times and the session with the next
-connection; what needs a restart is named and stays. A file with a mistake changes
-nothing. One route that fails leaves the others to go on, and makes the exit code 1.
-One of several whose queue is in use elsewhere is tried again until it is free.
-A route from a queue on PostgreSQL waits for its turn by itself, and waits again when it
-has lost it.
-docs/route.schema.json completes names in editors.
+Options of the command line win over the file, in every route. SIGHUP reads the
+file and its secrets anew: the pace changes at once, times and the session with
+the next connection; what needs a restart is named and stays. A file with a
+mistake changes nothing. One route that fails leaves the others to go on, and
+makes the exit code 1. One of several whose queue is in use elsewhere is tried
+again until it is free. A route from a queue on PostgreSQL waits for its turn by
+itself, and waits again when it has lost it. docs/route.schema.json completes
+names in editors.
 
 Examples:
   What is wrong with a file, and which permissions it needs:
@@ -46,8 +48,8 @@ Examples:
   Read it anew:
     kill -HUP PID; systemctl reload sendq
 
-Permissions: sendq run --check prints the smallest flags for a file. For itself it needs
---allow-read=route.json. As a systemd service with Type=notify it needs
+Permissions: sendq run --check prints the smallest flags for a file. For itself
+it needs --allow-read=route.json. As a systemd service with Type=notify it needs
 --allow-env=NOTIFY_SOCKET,WATCHDOG_USEC as well.
 
 ${EXIT_CODE_HELP}
