@@ -143,6 +143,25 @@ Deno.test("--check says all that is wrong, starts nothing, and needs only the fi
   assert(granted.out.endsWith(`\ndeno run needs: ${flags.join(" ")}\n`), granted.out);
 });
 
+Deno.test("--check says a mistake once, and nothing of what would follow from it", async () => {
+  using routes = new Routes("");
+  const cases: [object, RegExp][] = [
+    [{ relay: { listen: ["127.0.0.1:4001"] } }, /^relay\.listen\[0\]: "127\.0\.0\.1:4001" /],
+    [{ session: { open: [{ expect: { regexp: "(" } }] } }, /^session\.open\[0\]\.expect: invalid /],
+    [{ session: { heartbeat: { expect: "x" } } }, /^session\.heartbeat: "send" is missing /],
+    [{ confirm: { framing: "lines", accepted: "OK" } }, /^confirm: "level" is missing /],
+    [{ queue: "" }, /^queue must be text in quotes, not empty$/],
+  ];
+  for (const [wrong, expected] of cases) {
+    routes.write({ queue: routes.directory.queue, remote: "tcp://127.0.0.1:4000", ...wrong });
+    const { code, out } = await runHere(["run", "--check", routes.path]);
+    assert.equal(code, 2);
+    const [line = "", ...others] = out.trimEnd().split("\n");
+    assert.deepEqual(others, []);
+    assert.match(line.replace(/^.*?:\d+:\d+: /, ""), expected);
+  }
+});
+
 Deno.test("--check says where values stand that cannot go together, as the file calls them", async () => {
   using routes = new Routes("");
   const { queue } = routes.directory;
@@ -153,6 +172,10 @@ Deno.test("--check says where values stand that cannot go together, as the file 
       '"remote": "tcp://h:1", "relay": { "listen": ["unix:/x"] }, "input": "length32",\n' +
       '"queueOptions": { "maxPacketBytes": 4 }',
       /^3:37: maxPacketBytes must be more than the 4 bytes that length32 framing takes, got 4$/m,
+    ],
+    [
+      '"remote": "tcp://h:1",\n"confirm": { "level": "answer" }',
+      /^3:23: confirm\.level answer needs confirm\.accepted: [^\n]*\n$/,
     ],
   ];
   for (const [text, expected] of cases) {

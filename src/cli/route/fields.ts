@@ -139,7 +139,7 @@ function textField(
     to: typeof to === "string" ? [to] : to,
     read: (value) => {
       if (typeof value === "string" && value !== "") return read(value);
-      throw new InvalidArgumentError(`It must be text in quotes.`);
+      throw new InvalidArgumentError("It must be text in quotes, not empty.");
     },
     schema: { ...TEXT, ...schema },
   };

@@ -24,7 +24,7 @@ import type { Planned } from "../session/plan.ts";
 import { checkToken } from "../session/status_page.ts";
 import { CommandError, UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
+import { pathOf, type Problem, type ReadRoute, type RouteFile, type Values } from "./route_file.ts";
 
 export interface PlannedRoute extends Planned {
   readonly values: Values;
@@ -87,7 +87,7 @@ export function planRoute(
       return what();
     } catch (error) {
       isSound = false;
-      problems.push(problemOf(error, values, offset));
+      problems.push(problemOf(error, values, offset, command));
       return undefined;
     }
   };
@@ -117,17 +117,40 @@ export function planRoute(
 }
 
 /** A mistake that lies in how values stand to each other, where it can be found. */
-function problemOf(error: unknown, values: Values, offset: number): Problem {
+function problemOf(
+  error: unknown,
+  values: Values,
+  offset: number,
+  command?: Command,
+): Problem {
   if (error instanceof OptionError) {
     const named = values.get(error.option) ??
       [...values.values()].find(({ path }) => path === error.option);
     return { offset: named?.offset ?? offset, words: error.message };
   }
-  const known = [UsageError, CommandError, RangeError, TypeError];
+  if (error instanceof UsageError) return inFile(error.message, values, offset, command);
+  const known = [CommandError, RangeError, TypeError];
   if (error instanceof Error && known.some((kind) => error instanceof kind)) {
     return { offset, words: error.message };
   }
   throw error;
+}
+
+/** What a command says of its flags, said of what a route file has for them. */
+function inFile(
+  message: string,
+  values: Values,
+  offset: number,
+  command?: Command,
+): Problem {
+  const names: string[] = [];
+  const words = message.replaceAll(/--[a-z]+(-[a-z]+)*/g, (flag) => {
+    const name = command?.options.find(({ long }) => long === flag)?.attributeName() ?? "";
+    names.push(name);
+    return pathOf(name) ?? flag;
+  });
+  const placed = names.map((name) => values.get(name)).find((value) => value !== undefined);
+  return { offset: placed?.offset ?? offset, words };
 }
 
 /** What is wrong with a file, in words; `undefined`: nothing, or nobody may look. */

@@ -212,12 +212,16 @@ class Reader {
       return;
     }
     const present = this.#present(node, field, path);
+    const names = new Set(present.map(({ name }) => name));
+    // Without what it needs the rest is looked at, and not taken: it would only be complained of.
+    const isWhole = path === "" || (field.required ?? []).every((name) => names.has(name));
+    const taken = isWhole ? values : new Map<string, Placed>();
     for (const { name, key, value } of present) {
       if (passed.has(name)) continue;
-      const inner = path === "" ? name : `${path}.${name}`;
+      const inner = within(path, name);
       const known = Object.hasOwn(field.fields, name) ? field.fields[name] : undefined;
       if (known === undefined) this.#unknown(key, name, path, field.fields);
-      else this.#field(value, known, inner, values);
+      else this.#field(value, known, inner, taken);
     }
   }
 
@@ -247,19 +251,22 @@ class Reader {
     }
   }
 
+  /** @returns `undefined` where anything in it is wrong. */
   #list(node: Node, item: ListField["item"], path: string): unknown {
+    const problems = this.#problems.length;
     const { children = [] } = node;
     if (node.type !== "array" || children.length === 0) {
       const words = node.type === "array" ? "must not be empty" : "must be a list: [ … ]";
       this.#complain(node.offset, `${path} ${words}`);
       return undefined;
     }
-    return children.map((child, index) => {
+    const items = children.map((child, index) => {
       const inner = `${path}[${index}]`;
       return item.kind === "value"
         ? this.#value(child, item.read, inner)
         : this.#record(child, item, inner);
     });
+    return this.#problems.length > problems ? undefined : items;
   }
 
   /** An object as it is in a list: its values under their own names. */
@@ -396,11 +403,9 @@ function listensOf(
   values: Values,
 ): { readonly address: TcpAddress | Listen; readonly offset: number; readonly path: string }[] {
   const listen = values.get("listen");
-  // Of what could not be read there is nothing.
-  const addresses = listen === undefined ? [] : listen.value as readonly (Listen | undefined)[];
-  const found = addresses.flatMap((address) =>
-    listen === undefined || address === undefined ? [] : [{ ...listen, address }]
-  );
+  const found = listen === undefined
+    ? []
+    : (listen.value as readonly Listen[]).map((address) => ({ ...listen, address }));
   const remote = values.get("remote");
   const server = remote?.value as Remote | undefined;
   return remote === undefined || server?.scheme === "unix" || server?.listen !== true
@@ -420,13 +425,29 @@ function isOfProcess(path: string): boolean {
 
 /** Where else a name is known. */
 function placesOf(name: string): string[] {
-  const found: string[] = [];
-  const look = (fields: Fields, path: string) => {
-    for (const [key, field] of Object.entries(fields)) {
-      if (key === name) found.push(path === "" ? "the route" : `"${path}"`);
-      if (field.kind === "object") look(field.fields, path === "" ? key : `${path}.${key}`);
-    }
-  };
-  look({ ...ROUTE.fields, ...PROCESS }, "");
-  return found;
+  return [...fieldsIn()].filter(({ key }) => key === name)
+    .map(({ path }) => path === "" ? "the route" : `"${path}"`);
+}
+
+/** Where a route file has what the commands' options call so. */
+export function pathOf(to: string): string | undefined {
+  for (const { key, path, field } of fieldsIn()) {
+    if (field.kind !== "object" && field.to.includes(to)) return within(path, key);
+  }
+  return undefined;
+}
+
+/** @param path Of the object that the fields stand in. */
+function* fieldsIn(
+  fields: Fields = { ...ROUTE.fields, ...PROCESS },
+  path = "",
+): Generator<{ readonly key: string; readonly path: string; readonly field: Field }> {
+  for (const [key, field] of Object.entries(fields)) {
+    yield { key, path, field };
+    if (field.kind === "object") yield* fieldsIn(field.fields, within(path, key));
+  }
+}
+
+function within(path: string, key: string): string {
+  return path === "" ? key : `${path}.${key}`;
 }
