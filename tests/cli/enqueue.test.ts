@@ -47,6 +47,31 @@ Deno.test("enqueue: stdin is cut as its framing says; --json prints an id for ea
   assert.deepEqual(await enqueue(""), { code: 0, out: "stored 0 packets\n", err: "" });
 });
 
+Deno.test("enqueue: which of the packets given cannot be one is said, and none is stored", async () => {
+  using dir = new TempDir();
+  const empty = dir.file("empty.bin");
+  Deno.writeTextFileSync(empty, "");
+  const route = dir.file("r.json");
+  const cut = { queue: dir.queue, remote: "tcp://127.0.0.1:1", oversize: "cut" };
+  Deno.writeTextFileSync(route, JSON.stringify(cut));
+  const cases: [string[], number, RegExp][] = [
+    [
+      ["one", "two\nlines"],
+      1,
+      /^sendq: packet 2: this packet has a newline .* Nothing was stored\n$/,
+    ],
+    [["one", "--file", empty], 1, /^sendq: --file \S+empty\.bin: this packet is empty/],
+    [["one", "--oversize", "cut"], 2, /^sendq: --oversize is about stdin, which is not read/],
+  ];
+  for (const [args, code, expected] of cases) {
+    const outcome = await runHere(["enqueue", "-q", dir.queue, ...args]);
+    assert.equal(outcome.code, code, outcome.err);
+    assert.match(outcome.err, expected);
+    assert.throws(() => Deno.statSync(dir.queue), Deno.errors.NotFound);
+  }
+  assert.equal((await runHere(["enqueue", "--config", route, "one"])).code, 0);
+});
+
 Deno.test("enqueue: each --file is one packet, as it is", async () => {
   using dir = new TempDir();
   const files = [`${dir.path}/one.bin`, `${dir.path}/two.bin`];

@@ -67,9 +67,13 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
     .addHelpText("after", HELP)
     .action(async (texts: string[], options: EnqueueCommandOptions) => {
       // A route file says how packets come on stdin, whether it is read or not.
-      const isOfFile = command.getOptionValueSource("input") === "config";
-      const { input: _, ...others } = options;
-      const isGiven = givesPackets(texts, options);
-      finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
+      const isOfFile = (name: string) => command.getOptionValueSource(name) === "config";
+      const { input, oversize, ...others } = options;
+      const given = {
+        ...others,
+        ...(input === undefined || isOfFile("input") ? {} : { input }),
+        ...(oversize === undefined || isOfFile("oversize") ? {} : { oversize }),
+      };
+      finish(await enqueue(texts, givesPackets(texts, options) ? given : options, io));
     });
 }

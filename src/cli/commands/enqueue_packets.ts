@@ -5,6 +5,7 @@ import { silentLogger } from "../../base/logger.ts";
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
 import { within } from "../../base/waits.ts";
+import { FramingError } from "../../framing/errors.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
 import { SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
@@ -113,15 +114,18 @@ async function enqueueAll(
   const { queue: path, input, output, file: files = [], json = false } = options;
   const { maxPacketBytes, maxBytes = QUEUE_OPTIONS.maxBytes.default, oversize = "fail" } = options;
   const given = givesPackets(texts, options);
-  if (given && input !== undefined) {
-    throw new UsageError("--input is about stdin, which is not read when packets are given");
+  if (given && (input !== undefined || oversize !== "fail")) {
+    const flag = input === undefined ? "--oversize" : "--input";
+    throw new UsageError(`${flag} is about stdin, which is not read when packets are given`);
   }
   checkPermissions({ ...queueNeeds(path), files });
   const packets = !given ? [] : [
-    ...texts.map((text) => framePacket(new TextEncoder().encode(text), output ?? "lines")),
+    ...texts.map((text, i) =>
+      framed(`packet ${i + 1}`, new TextEncoder().encode(text), output ?? "lines")
+    ),
     ...await Promise.all(
       files.map(async (file) =>
-        framePacket(await readFile(file, maxPacketBytes), output ?? "chunks")
+        framed(`--file ${file}`, await readFile(file, maxPacketBytes), output ?? "chunks")
       ),
     ),
   ];
@@ -206,6 +210,23 @@ async function open(
   const logger = { ...silentLogger, warn, error: warn };
   const given = givenOf(QUEUE_OPTIONS, options);
   return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...given, clock }, logger);
+}
+
+/**
+ * Frames a packet that was given.
+ *
+ * @param what Which one.
+ * @throws {CommandError} The framing cannot carry it.
+ */
+function framed(what: string, payload: Uint8Array, framing: Framing): Uint8Array {
+  try {
+    return framePacket(payload, framing);
+  } catch (error) {
+    if (!(error instanceof FramingError)) throw error;
+    // There is no input in which it could begin.
+    const words = error.message.replace(/^Input byte 0: /, "");
+    throw new CommandError(`${what}: ${words} Nothing was stored`);
+  }
 }
 
 /** No more of it than a packet may have: what is read may have no end. */
