@@ -83,7 +83,7 @@ const UNIX_PATH_BYTES = 107;
  * ```
  */
 export function parseRemote(url: string): Remote {
-  return withStandbys(url.split(/,(?=[a-z]+:\/\/|unix:)/).map(parseOne));
+  return withStandbys(url.split(/, *(?=[a-z]+:\/\/|unix:)/).map(parseOne));
 }
 
 /**
@@ -111,35 +111,31 @@ export function withStandbys(remotes: readonly Remote[]): Remote {
 
 function parseOne(url: string): Remote {
   if (url.startsWith("unix:")) return parseUnix(url);
-  const expected = `expected tcp://HOST:PORT, tls://HOST:PORT or unix:PATH, for example ` +
-    `tcp://192.0.2.7:4000 or tls://[::1]:6514`;
+  const wrong = (what: string) =>
+    new TypeError(
+      `"${url}" ${what}; expected tcp://HOST:PORT, tls://HOST:PORT or unix:PATH, for example ` +
+        `tcp://192.0.2.7:4000 or tls://[::1]:6514`,
+    );
+  // Without its scheme, "legacy:4000" is a URL as well: its scheme is legacy.
+  if (!/^\s*(tcp|tls|listen):\/\//i.test(url)) throw wrong("has no scheme that sendq speaks");
   // URLs know no zones: it is taken out before and put back after.
   const zone = /^[^/]*\/\/\[[^\]%]*(%[^\]]*)\]/.exec(url)?.[1] ?? "";
   const parsed = URL.parse(zone === "" ? url : url.replace(zone, ""));
-  if (parsed === null) throw new TypeError(`"${url}" is not a URL; ${expected}`);
-  const tls = parsed.protocol === "tls:";
+  if (parsed === null) throw wrong("has a host or a port that cannot be");
   const isListen = parsed.protocol === "listen:";
-  if (!tls && !isListen && parsed.protocol !== "tcp:") {
-    const scheme = parsed.protocol.slice(0, -1);
-    throw new TypeError(
-      `"${url}" has scheme ${scheme}, sendq speaks tcp, tls and unix; ${expected}`,
-    );
-  }
   const from = isListen ? /^\?from=([\w.:,/%]+)$/.exec(parsed.search)?.[1] : undefined;
   const extras = parsed.username + parsed.password +
     (from === undefined ? parsed.search : "") + parsed.hash +
     parsed.pathname.replace(/^\/$/, "");
-  if (extras !== "") throw new TypeError(`"${url}" has more than host and port; ${expected}`);
-  if (parsed.hostname === "") throw new TypeError(`"${url}" has no host; ${expected}`);
+  if (extras !== "") throw wrong("has more than host and port");
+  if (parsed.hostname === "") throw wrong("has no host");
   const port = Number(parsed.port);
-  if (parsed.port === "" || port === 0) {
-    throw new TypeError(`"${url}" has no usable port; ${expected}`);
-  }
+  if (parsed.port === "" || port === 0) throw wrong("has no usable port");
   const hostname = normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`));
   return {
     hostname,
     port,
-    ...(tls ? { scheme: "tls" as const } : {}),
+    ...(parsed.protocol === "tls:" ? { scheme: "tls" as const } : {}),
     ...(isListen ? { listen: true } : {}),
     ...(from === undefined ? {} : { allowFrom: from.split(",") }),
   };

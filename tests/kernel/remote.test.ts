@@ -55,6 +55,7 @@ Deno.test("parseRemote: a Unix socket by its whole path, which can be granted", 
     standbys: [{ scheme: "unix", path: "/run/b" }],
   });
   assert.equal(formatRemote(several), "unix:/run/a,unix:/run/b");
+  assert.deepEqual(parseRemote("unix:/run/a, unix:/run/b"), several);
 });
 
 Deno.test("parseRemote: what is none says why", () => {
@@ -67,11 +68,14 @@ Deno.test("parseRemote: what is none says why", () => {
     [`unix:/run/${"ü".repeat(52)}`, /has 109 bytes, .* at most 107: .*symbolic link/],
     ["unix:/run/a,tcp://x:1", /all tcp:\/\/, all tls:\/\/ or all unix:/],
     ["unix:/run/a,unix:/run/a", /unix:\/run\/a is there twice/],
-    ["tcp://my host:4000", /not a URL/],
-    ["tcp://:4000", /not a URL/],
-    ["tcp://x:65536", /not a URL/],
-    ["http://x:1", /scheme http/],
-    ["http://[fe80::1%eth0]:1", /scheme http/],
+    ["tcp://my host:4000", /has a host or a port that cannot be/],
+    ["tcp://:4000", /has a host or a port that cannot be/],
+    ["tcp://x:65536", /has a host or a port that cannot be/],
+    ["legacy:4000", /^"legacy:4000" has no scheme that sendq speaks; expected tcp:\/\/HOST:PORT/],
+    ["192.0.2.7:4000", /has no scheme that sendq speaks/],
+    ["tcp://fe80::1:4000", /has a host or a port that cannot be; .*tls:\/\/\[::1\]:6514/],
+    ["http://x:1", /has no scheme that sendq speaks/],
+    ["http://[fe80::1%eth0]:1", /has no scheme that sendq speaks/],
     ["tcp://x", /no usable port/],
     ["tcp://x:0", /no usable port/],
     ["tcp://x:1/path", /more than host and port/],
