@@ -4,7 +4,7 @@
  * It is a process of its own because playwright wants every permission, and so
  * that it can run inside a network namespace.
  *
- * `overflow` says by how many pixels the page is wider than the window.
+ * `overflow` says by how many pixels the page, or a cell of a table, is wider than its place.
  *
  * Arguments: the browser's program, an empty directory for its user data.
  */
@@ -100,7 +100,8 @@ async function carryOut(command: BrowserCommand): Promise<Partial<BrowserAnswer>
       return {
         text: String(
           await page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth",
+            "Math.max(...[document.documentElement, ...document.querySelectorAll('td')]" +
+              ".map((element) => element.scrollWidth - element.clientWidth))",
           ),
         ),
       };

@@ -157,7 +157,7 @@ Deno.test({
     const chosen = await page.address();
     assert.match(chosen, /#sort=queued&tones=bad&words=refused$/);
     await page.open("about:blank");
-    await page.open(chosen, { dark: true, widthPx: 390 });
+    await page.open(chosen, { dark: true, widthPx: 360 });
     await shows("what was chosen", ["refused-2"]);
     assert.equal(await page.overflowPx(), 0, "nothing sticks out of a phone's screen");
     if (PICTURES !== undefined) await page.screenshot(`${PICTURES}/routes-phone.png`);
