@@ -20,17 +20,23 @@ interface Terminal {
 }
 
 async function onTerminal(
-  options: { readonly env?: Record<string, string>; readonly args?: readonly string[] },
+  options: {
+    readonly env?: Record<string, string>;
+    readonly args?: readonly string[];
+    readonly remote?: string;
+    readonly columns?: number;
+  },
   use: (terminal: Terminal) => Promise<void>,
 ): Promise<{ readonly screen: string; readonly code: number }> {
   using dir = new TempDir();
   await using server = new ReadingServer();
+  const { remote = server.remote, columns = 150 } = options;
   const command = [
-    ...[Deno.execPath(), "run", "--quiet", ...sendPermissions(server.remote, dir.queue), MAIN],
-    ...["send", server.remote, "-q", dir.queue, ...options.args ?? []],
+    ...[Deno.execPath(), "run", "--quiet", ...sendPermissions(remote, dir.queue), MAIN],
+    ...["send", remote, "-q", dir.queue, ...options.args ?? []],
   ].map((word) => `'${word}'`).join(" ");
   await using process = new Deno.Command("script", {
-    args: ["-qefc", `stty cols 150; exec ${command}`, "/dev/null"],
+    args: ["-qefc", `stty cols ${columns}; exec ${command}`, "/dev/null"],
     // Whoever runs the tests may not like colours: an empty NO_COLOR is none.
     env: { TERM: "xterm", SHELL: "/bin/sh", NO_COLOR: "", ...options.env },
     stdin: "piped",
@@ -89,5 +95,26 @@ Deno.test({
     assert.equal(code, 0, screen);
     assert.match(screen, /SIGINT: stopping/);
     assert.equal(screen.replaceAll("\x1b[2K", "").includes("\x1b["), false, "a colour");
+  },
+});
+
+Deno.test({
+  name: `a terminal of 80 columns cuts the reason, not the figures, and keeps colours${ignored}`,
+  ignore: ignored !== "",
+  fn: async () => {
+    const { screen, code } = await onTerminal(
+      { remote: "tcp://127.0.0.1:1", columns: 80, args: ["--deliver-timeout", "0s"] },
+      async ({ screen, type }) => {
+        await type("one\n");
+        const line =
+          /\p{Cc}\[2K(\p{Cc}\[31mNot delivering\p{Cc}\[0m · queued 1 packet, 4 B \(0 in flight, 0 held\) · delivered 0 · 0[^\p{Cc}]*)/u;
+        await until("the live line", () => line.test(screen()));
+        const [, shown = ""] = line.exec(screen()) ?? [];
+        assert.equal(stripVTControlCharacters(shown).trimEnd().length, 79);
+        await type(CTRL_C);
+      },
+    );
+    assert.equal(code, 75, screen);
+    assert.match(screen, /1 packet kept in \S+; the next start delivers it\r?\n/);
   },
 });

@@ -374,7 +374,9 @@ class Session {
         `stopped: ${formatPackets(queue.packets)} kept in ${
           nameOfQueue(this.#plan.options.queue)
         }` +
-          `${again}${undelivered.words}; the next start delivers them`,
+          `${again}${undelivered.words}; the next start delivers ${
+            queue.packets === 1 ? "it" : "them"
+          }`,
         fields,
       );
     } else {

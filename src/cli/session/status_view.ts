@@ -31,13 +31,16 @@ export class StatusView {
     this.#sender = sender;
   }
 
+  /** The reason, which may be long, comes last: a terminal cuts it, and not the figures. */
   inOneLine(): string {
     const stats = this.#sender.stats();
+    const { tone, headline, detail } = this.#sender.condition;
     const parts = [
-      painted(this.#sender.condition),
+      colored(tone, headline),
       this.#queueWords(stats),
       `delivered ${formatCount(stats.confirmedPackets)}`,
       `${this.#rate}/s`,
+      ...(tone === "warning" || tone === "bad" ? [printable(detail)] : []),
     ];
     return parts.join(" · ");
   }
@@ -106,5 +109,9 @@ export function queueFields(queue: QueueStats): Record<string, unknown> {
 }
 
 export function painted(condition: Condition): string {
-  return `\x1b[${COLORS[condition.tone]}m${printable(inOneLine(condition))}\x1b[0m`;
+  return colored(condition.tone, inOneLine(condition));
+}
+
+function colored(tone: Condition["tone"], words: string): string {
+  return `\x1b[${COLORS[tone]}m${printable(words)}\x1b[0m`;
 }

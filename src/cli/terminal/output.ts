@@ -126,6 +126,7 @@ const LEVEL_COLORS = { debug: 90, info: 36, warn: 33, error: 31 } as const;
 const CLEAR_LINE = "\r\x1b[2K";
 /** What paints a live line: ours alone, for others' text is made printable. */
 const COLORS = /\p{Cc}\[[\d;]*m/gu;
+const COLOR_OR_CHARACTER = new RegExp(`${COLORS.source}|.`, "gsu");
 
 /** Standard error: log lines, and below them at most one live line. */
 export class LogConsole implements Logger {
@@ -272,8 +273,11 @@ export function columns(): number {
 
 /** Cuts a line to fewer characters than the terminal is wide, colours not counted. */
 function fit(line: string, width: number): string {
-  const plain = line.replaceAll(COLORS, "");
-  return plain.length < width ? line : plain.slice(0, width - 1);
+  let room = width - 1;
+  return line.replaceAll(
+    COLOR_OR_CHARACTER,
+    (part) => part.startsWith("\x1b") || room-- > 0 ? part : "",
+  );
 }
 
 /**
