@@ -7,6 +7,10 @@
 #
 # The variables DENO and LIBC name another deno, and another C library.
 set -eu
+if [ $# -lt 4 ]; then
+  echo "usage: $0 REMOTE QUEUE SOCKET PROGRAM [ARGUMENT...]" >&2
+  exit 2
+fi
 to=$1 queue=$2 socket=$3
 shift 3
 

@@ -130,6 +130,13 @@ Deno.test("examples/relay_for_a_program.sh: an unchanged program, its lines deli
   assert.equal(server.text, "one\ntwo\n");
 });
 
+Deno.test("examples/relay_for_a_program.sh says what it wants where that is missing", async () => {
+  const asked = run(`${root}examples/relay_for_a_program.sh`, ["tcp://127.0.0.1:1", "q.db"]);
+  const { code, err } = await finished(asked);
+  assert.equal(code, 2);
+  assert.match(err, /^usage: \S+ REMOTE QUEUE SOCKET PROGRAM \[ARGUMENT\.\.\.\]\n$/);
+});
+
 Deno.test("examples/relay_for_a_program.sh: a program that ends at once, and a socket from before", async () => {
   using dir = new TempDir();
   await using server = new ReadingServer();
