@@ -151,6 +151,22 @@ Deno.test({
   },
 });
 
+Deno.test("README names the entries that a file's import is enough for", async () => {
+  const [, named = ""] = /Of the entries, ([^]*?) need nothing\s/.exec(read("README.md")) ?? [];
+  const paths = [...named.matchAll(/`([^`]+)`/g)].map(([, path]) => `./${path}`);
+  using newcomer = new Newcomer("http://127.0.0.1:1/");
+  Deno.symlinkSync(root, newcomer.file("../sendq"));
+  const { exports }: { exports: Record<string, string> } = JSON.parse(read("deno.json"));
+  const enough: string[] = [];
+  for (const [entry, path] of Object.entries(exports)) {
+    // Nobody imports the command; it loads its packages when it runs.
+    if (entry === "./cli") continue;
+    newcomer.write("main.ts", `import ${JSON.stringify(`../sendq/${path.slice(2)}`)};`);
+    if ((await newcomer.deno("run", "--no-prompt", "main.ts")).code === 0) enough.push(path);
+  }
+  assert.deepEqual(paths.toSorted(), enough.toSorted());
+});
+
 /** With which flags an example runs, and whether. */
 type Runs = "as-typed" | "anywhere" | "no";
 
