@@ -22,6 +22,9 @@ import type { Edit, ReadResult } from "./store/contract.ts";
 import type { Durability } from "./store/types.ts";
 import type { Tenure } from "./tenure.ts";
 
+/** More than is kept of what a server says. */
+const MAX_WORDS = 5000;
+
 /** The parts of an open queue that its sender works with; the queue has the same ones. */
 export interface SendingSideParts {
   readonly place: QueuePlace;
@@ -167,7 +170,11 @@ export class SendingSide implements DeliveryQueue {
     const range = { firstId: id, lastId: id };
     checkIdRange(range);
     const { reader, committer } = this.#parts;
-    await reader.exclusively(() => committer.edit({ kind: "bury", ranges: [range], ...why }));
+    // Those of somebody's exception may be anything; PostgreSQL's text has no NUL.
+    const words = why.words?.slice(0, MAX_WORDS).replaceAll("\0", "\ufffd");
+    await reader.exclusively(() =>
+      committer.edit({ kind: "bury", ranges: [range], ...why, words })
+    );
   }
 
   /** Written with the next commit that happens anyway, and on close. */

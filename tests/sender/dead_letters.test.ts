@@ -120,7 +120,7 @@ Deno.test("maxAttempts is checked", async () => {
   }
 });
 
-Deno.test("a transform that throws what has no words costs its packet, and not the sender", async () => {
+Deno.test("a transform that throws what has no words, or words that nobody can keep, costs its packet alone", async () => {
   await using bench = new SenderBench();
   const { server } = bench;
   server.serve(async (connection) => {
@@ -135,6 +135,7 @@ Deno.test("a transform that throws what has no words costs its packet, and not t
     { toString: mute },
     Object.defineProperty(new Error(), "message", { get: mute }),
     Object.defineProperty(new Error(), "message", { value: Symbol("words") }),
+    new Error(`NUL \0 and ${"very ".repeat(10_000)}long`),
   ];
   const sender = await bench.open({
     holdMs: 0,
@@ -148,7 +149,10 @@ Deno.test("a transform that throws what has no words costs its packet, and not t
   const letters = await sender.queue.deadLetters(0, Infinity);
   assert.deepEqual(
     letters.map(({ id, words }) => ({ id, words })),
-    thrown.map((_, i) => ({ id: i + 1, words: "an object without words was thrown" })),
+    thrown.map((_, i) => ({
+      id: i + 1,
+      words: i < 4 ? "an object without words was thrown" : `NUL \ufffd and ${"very ".repeat(998)}`,
+    })),
   );
   await sender.close();
 });
