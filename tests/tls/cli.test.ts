@@ -88,7 +88,7 @@ testUnless(
     assert.match(absent.err, /libssl = \/nix\/store\/x\/libssl\.so\.3 cannot be used/);
     const unused = await runWith(granted, [...send, "--libssl", "/x"]);
     assert.equal(unused.code, 2, unused.err);
-    assert.match(unused.err, /libssl is used by confirm "reader" over tls:\/\/ only/);
+    assert.match(unused.err, /--libssl is used by --confirm "reader" over tls:\/\/ only/);
   },
 );
 
