@@ -25,7 +25,7 @@ import {
 /**
  * Version 5: a sender looks at the checksums, and a commit takes half as long. Version 8: a file
  * that is refused changes nothing, and a producer removes no dead letters. Version 10: a producer
- * stores nothing that contradicts itself.
+ * stores nothing that contradicts itself. Version 12: a read needs no room on the disk.
  */
 const FUNCTIONS_ALONE = "";
 /** What each version of the schema changes in its tables: the first entry makes version 1. */
@@ -41,6 +41,7 @@ const MIGRATIONS: readonly string[] = [
   LEASE_TTL,
   FUNCTIONS_ALONE,
   OWN_TIME,
+  FUNCTIONS_ALONE,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
 export const FUNCTIONS: string = [

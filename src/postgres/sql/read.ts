@@ -30,7 +30,9 @@ LANGUAGE sql STABLE ${AS_OWNER} AS $$
   SELECT version FROM sendq.queue WHERE id = sendq.queue_id(q)
 $$;
 
--- As many runs as hold so many bytes, roughly, up to one that is damaged; at least one.
+-- As many runs as hold so many bytes, roughly, up to one that is damaged; at least one. What is made
+-- of a run comes behind the inner LIMIT: else, where rows are few enough to be sorted, that is done
+-- with the bytes of all of them, in a file, for which a full disk has no room.
 CREATE FUNCTION sendq.read(q text, after_id bigint, max_bytes bigint) RETURNS TABLE (
   last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint,
   fault text, now_ms bigint
@@ -46,9 +48,11 @@ BEGIN
   FOR first, last_id, ends, payload, expires_at_ms, enqueued_at_ms, fault IN
     SELECT r.first_id, r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms,
       CASE WHEN r.checksum IS DISTINCT FROM sendq.checksum_of(r.last_id, r.ends, r.payload)
-        THEN sendq.fault_of_run(r) END
-    FROM sendq.run r WHERE r.queue = c.id AND r.last_id > greatest(after_id, c.removed_through)
-    ORDER BY r.last_id LIMIT 1024
+        THEN sendq.fault_of_run(ROW(r.*)::sendq.run) END
+    FROM (
+      SELECT * FROM sendq.run s WHERE s.queue = c.id AND s.last_id > greatest(after_id, c.removed_through)
+      ORDER BY s.last_id LIMIT 1024
+    ) r ORDER BY r.last_id
   LOOP
     RETURN NEXT;
     -- Of a run that begins before that id only a part counts: how much, nobody asks.
