@@ -29,6 +29,7 @@
  *    refuses is confirmed once it is a dead letter, and so is never removed as a packet.
  */
 
+import { messageOf } from "../base/errors.ts";
 import { isLastingOfQueue } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
@@ -162,6 +163,9 @@ export class SendWindow {
   get assignedId(): number {
     return this.#assignedId;
   }
+
+  /** Why the last read has failed; undefined: it has not. */
+  readFailure: string | undefined;
 
   /** How long confirmed packets could not be removed; 0: they can be. */
   stuckMs(nowMs: number): number {
@@ -501,13 +505,17 @@ export class SendWindow {
     this.#queue.readBatches(afterId, maxBytes).then(
       (batches) => {
         this.#readRetry.done();
+        this.readFailure = undefined;
         // A rewind came in between: these are not the next ones any more.
         if (this.#assignedId !== afterId || this.#burials !== burials) return;
         this.#ahead = batches.map((batch) => this.#byOurClock(batch));
         // Somebody else has removed them.
         if (batches.length === 0) this.#assignedId = Math.max(afterId, knownId);
       },
-      (error) => this.#queueFailed("cannot read the queue", error, this.#readRetry),
+      (error) => {
+        this.readFailure = messageOf(error);
+        this.#queueFailed("cannot read the queue", error, this.#readRetry);
+      },
     ).finally(() => {
       this.#reading = false;
       this.#options.onActivity();

@@ -160,6 +160,11 @@ export class Supervisor {
     return this.#verdict;
   }
 
+  get readFailure(): string | undefined {
+    // Nothing is read without one.
+    return this.#connection && this.#window.readFailure;
+  }
+
   /** Grows whenever `Supervisor.stats` may change. */
   get changes(): number {
     return this.#changes;

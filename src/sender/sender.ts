@@ -377,14 +377,18 @@ export class Sender implements AsyncDisposable {
       storeFailure,
       rates: this.rates,
       ousted: this.#ending.ousted,
-      queueFailure: this.#queueFailure,
+      queueFailure: this.#unreadable,
       cluster: sendingSideOf(this.queue).cluster(),
     });
   }
 
   /** Why the queue was taken away or cannot be asked for packets, in words; undefined: it can. */
   get queueFailure(): string | undefined {
-    return this.#ending.ousted?.message ?? this.#queueFailure;
+    return this.#ending.ousted?.message ?? this.#unreadable;
+  }
+
+  get #unreadable(): string | undefined {
+    return this.#queueFailure ?? this.#supervisor.readFailure;
   }
 
   /** The present outage; undefined while packets get through, or there are none. */
