@@ -5,6 +5,8 @@
 const SPAN_S = 300;
 const FIRST_SPAN_S = 60;
 const STALE_AFTER_MS = 5000;
+/** As browsers do where the connection has ended. */
+const ASK_AGAIN_MS = 3000;
 const MAX_EVENTS = 50;
 /** Kept by the browser; the stream's own history is as long. */
 const MAX_SAMPLES = 300;
@@ -374,32 +376,39 @@ function showFeed(live) {
   show("feed", live ? "live" : `no word from sendq since ${time(Date.now())}`);
 }
 
-const stream = new EventSource("events");
-stream.addEventListener("hello", (message) => {
-  const { report, events, samples: past, route: name } = parse(message);
-  route = name;
-  $("all").hidden = route === undefined;
-  $("all").href = "../../";
-  show("route-name", route ?? "");
-  samples.splice(0, samples.length, ...past);
-  $("events").replaceChildren();
-  for (const event of events) showEvent(event);
-  showReport(report);
-  drawCharts();
-});
-stream.addEventListener("sample", (message) => {
-  const { report } = parse(message);
-  samples.push(report.sample);
-  if (samples.length > MAX_SAMPLES) samples.shift();
-  showReport(report);
-  drawCharts();
-});
-stream.addEventListener("event", (message) => {
-  const { event, report } = parse(message);
-  showEvent(event);
-  showReport(report);
-});
-stream.addEventListener("error", () => showFeed(false));
+function listen() {
+  const stream = new EventSource("events");
+  stream.addEventListener("hello", (message) => {
+    const { report, events, samples: past, route: name } = parse(message);
+    route = name;
+    $("all").hidden = route === undefined;
+    $("all").href = "../../";
+    show("route-name", route ?? "");
+    samples.splice(0, samples.length, ...past);
+    $("events").replaceChildren();
+    for (const event of events) showEvent(event);
+    showReport(report);
+    drawCharts();
+  });
+  stream.addEventListener("sample", (message) => {
+    const { report } = parse(message);
+    samples.push(report.sample);
+    if (samples.length > MAX_SAMPLES) samples.shift();
+    showReport(report);
+    drawCharts();
+  });
+  stream.addEventListener("event", (message) => {
+    const { event, report } = parse(message);
+    showEvent(event);
+    showReport(report);
+  });
+  stream.addEventListener("error", () => {
+    showFeed(false);
+    // Whoever answers but has no stream, as a route without a sender, is not asked again by it.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, ASK_AGAIN_MS);
+  });
+}
+listen();
 setInterval(() => {
   if (performance.now() - heardAtMs > STALE_AFTER_MS) showFeed(false);
 }, 1000);
