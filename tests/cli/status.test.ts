@@ -6,7 +6,11 @@ import { readRunningSender } from "../../src/sender/report.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
-import { runHere, Sendq } from "./helpers.ts";
+import { leftOutWithout, runHere, Sendq } from "./helpers.ts";
+
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+/** util-linux's `script` gives the command a terminal of its own. */
+const noScript = await leftOutWithout("script", "--version");
 
 /** What `status --json` prints, as far as it is looked at here. */
 interface Printed {
@@ -143,6 +147,38 @@ Deno.test("status: --watch goes on until it is stopped, with histories", async (
     assert.equal(await command.ended(), 0, command.stderr);
   }
   for (const line of json.stdout.trimEnd().split("\n")) JSON.parse(line);
+});
+
+Deno.test({
+  name: `status: --watch on a narrow terminal shows each look in the place of the last${noScript}`,
+  ignore: noScript !== "",
+  async fn() {
+    const columns = 40;
+    using dir = new TempDir();
+    await fill(dir.queue, 2);
+    const queue = dir.queue;
+    const words = [Deno.execPath(), "run", "--quiet", `--allow-read=${queue},${queue}.lock`, MAIN];
+    const command = [...words, "status", "-q", queue, "--watch", "--interval", "100ms"]
+      .map((word) => `'${word}'`).join(" ");
+    await using process = new Deno.Command("script", {
+      args: ["-qefc", `stty cols ${columns}; exec ${command}`, "/dev/null"],
+      env: { TERM: "xterm", SHELL: "/bin/sh" },
+      stdin: "null",
+      stdout: "piped",
+    }).spawn();
+    let screen = "";
+    for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) {
+      screen += text;
+      const [, look = "", up] = /\p{Cc}\[J([^]*?)\p{Cc}\[(\d+)A/u.exec(screen) ?? [];
+      if (up === undefined) continue;
+      const lines = look.trimEnd().split("\r\n");
+      assert(lines.some((line) => line.length > columns), "a line that the terminal wraps");
+      const rows = lines.map((line) => Math.ceil(line.length / columns)).reduce((a, b) => a + b);
+      assert.equal(Number(up), rows, screen);
+      break;
+    }
+    process.kill("SIGTERM");
+  },
 });
 
 Deno.test("status: what contradicts itself is wrong usage", async (t) => {

@@ -35,7 +35,7 @@ import {
   formatThings,
   printable,
 } from "../terminal/figures.ts";
-import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
+import { colorsWelcome, printLine, printText, rowsOf } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { inspectorInSpool, requireQueue, timeOf } from "./queue_view.ts";
 
@@ -289,7 +289,7 @@ async function watchQueue(
       // On a terminal in the place of the last; elsewhere one below the other.
       const before = live ? (shown > 0 ? `\x1b[${shown}A` : "") + "\x1b[J" : "";
       isRead = await printText(io, `${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
-      shown = lines.length;
+      shown = lines.reduce((rows, line) => rows + rowsOf(line), 0);
     }
     if (!isRead || await Promise.race([stopped, rest(systemClock, interval)]) === "stop") return;
   }

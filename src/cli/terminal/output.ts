@@ -280,6 +280,11 @@ function fit(line: string, width: number): string {
   );
 }
 
+/** How many rows of a terminal a line takes, colours not counted. */
+export function rowsOf(line: string): number {
+  return Math.max(1, Math.ceil([...line.replaceAll(COLORS, "")].length / columns()));
+}
+
 /**
  * Writes a text to standard output at once, for somebody who may be gone: `sendq help | head -1`.
  *
