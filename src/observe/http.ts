@@ -140,6 +140,7 @@ export function serveStatus(
   if (senders instanceof Sender) {
     return serve(options, (access) => new StatusService(access, viewOf(senders))).server;
   }
+  Object.keys(senders).forEach(assertHasPage); // Before anything listens, or watches a sender.
   const { server, service } = serve(
     options,
     (access) => new StatusService(access, new RoutesView(senders, viewOf, clock)),
@@ -388,9 +389,7 @@ class RoutesView implements View {
   }
 
   show(name: string, shown: ShownSender): void {
-    if (name === "") {
-      throw new OptionError("name", name, "must not be empty: a route's page is at /r/NAME/");
-    }
+    assertHasPage(name);
     const before = this.#routes.get(name);
     if (this.#isStopped || before?.shown === shown) return;
     before?.view.stop();
@@ -446,6 +445,13 @@ class RoutesView implements View {
         return undefined;
     }
   }
+}
+
+/** A browser takes dots out of a path, and throws at half a character. */
+function assertHasPage(name: string): void {
+  if (!/^\.{0,2}$/.test(name) && name.isWellFormed()) return;
+  const rule = 'must not be empty, "." or "..", and have whole characters';
+  throw new OptionError("name", name, `${rule}: a route's page is at /r/NAME/`);
 }
 
 function decoded(name: string): string {

@@ -225,10 +225,17 @@ Deno.test({
   },
 });
 
-Deno.test("a route without a name is refused: its page would be everybody's", async () => {
+Deno.test("a route whose name has no page of its own is refused, and nothing listens", async () => {
   using dir = new TempDir();
   await using sender = await Sender.open(dir.queue, "tcp://127.0.0.1:9");
-  assert.throws(() => serveStatus({ "": sender }, { port: 0 }), /name must not be empty/);
+  const port = ScriptedServer.freePort();
+  for (const name of ["", ".", "..", "half \ud800"]) {
+    const routes = { sound: sender, [name]: sender };
+    assert.throws(() => serveStatus(routes, { port }), /name must not be empty/);
+  }
+  await using status = serveStatus({ "...": sender }, { port });
+  assert.equal((await answerOf(fetch(new URL("r/.../healthz", status.url)))).status, 200);
+  assert.throws(() => status.show("..", sender), /name must not be empty/);
 });
 
 Deno.test("a route's name with a colon in it leads to its page, and to no other scheme", async () => {
