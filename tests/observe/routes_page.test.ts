@@ -187,19 +187,21 @@ Deno.test({
     await using bench = new SenderBench({ connect: "always" });
     bench.server.readAll();
     const sender = await bench.open({ queue: bench.dir.file("route.db") });
-    await using status = serveStatus({ route: sender }, { port: 0 });
+    const route = "W".repeat(64);
+    await using status = serveStatus({ [route]: sender }, { port: 0 });
     await using page = await Browser.start();
-    await page.open(new URL("r/route/", status.url).href);
+    await page.open(new URL(`r/${route}/`, status.url).href, { widthPx: 360 });
     await page.wait("#feed", /^live$/);
+    assert.equal(await page.overflowPx(), 0, "nothing sticks out of a phone's screen");
     const asked = () => page.requests.filter((url) => url.endsWith("/events")).length;
-    status.show("route", { tone: "idle", headline: "Standing by", detail: "another sends" });
+    status.show(route, { tone: "idle", headline: "Standing by", detail: "another sends" });
     await page.wait("#feed", /^no word from sendq/);
     // It has asked while there was no stream, which is the last that a browser asks by itself.
     await until("it was told that there is no stream", async () => {
       await page.read("#feed");
       return asked() > 1;
     });
-    status.show("route", sender);
+    status.show(route, sender);
     await page.wait("#feed", /^live$/);
   },
 });
