@@ -33,13 +33,15 @@ export async function speakHttpConnect(
   let answer = await readHead(handshake);
   // What is 1xx is not the answer yet (RFC 9110, 15.2).
   while (answer.status >= 100 && answer.status < 200) answer = await readHead(handshake);
-  const { status, statusLine } = answer;
+  const { status, statusLine, asks } = answer;
   if (status >= 200 && status < 300) return;
   // 401 is a server's and no proxy's; tinyproxy says it of a wrong password.
   if (status === 407 || status === 401) {
     throw new WireError(
       "PROXY_AUTH",
-      credentials === undefined
+      asks !== "" && !/\bbasic\b/i.test(asks)
+        ? `it takes no USER:PASSWORD (Basic), which alone is spoken here; it wants ${shown(asks)}`
+        : credentials === undefined
         ? `it wants credentials: give it USER:PASSWORD; it said ${statusLine}`
         : `it does not take the user and password; it said ${statusLine}`,
     );
@@ -53,15 +55,22 @@ function basic({ username, password }: ProxyCredentials): string {
 
 const STATUS_LINE = /^HTTP\/1\.[01] (\d{3})(?: |$)/;
 
-/** Byte by byte: what follows the empty line is the server's. `statusLine` is for messages. */
-async function readHead(
-  handshake: ProxyHandshake,
-): Promise<{ readonly status: number; readonly statusLine: string }> {
+interface Head {
+  readonly status: number;
+  /** For messages. */
+  readonly statusLine: string;
+  /** The ways in which it takes credentials (RFC 9110, 11.7.1). */
+  readonly asks: string;
+}
+
+/** Byte by byte: what follows the empty line is the server's. */
+async function readHead(handshake: ProxyHandshake): Promise<Head> {
   const bytes = new Uint8Array(MAX_HEAD_BYTES);
   let length = 0;
   let lineStart = 0;
   let status: number | undefined;
   let statusLine = "";
+  let asks = "";
   while (length < bytes.length) {
     const [byte = 0] = await handshake.read(1);
     bytes[length++] = byte;
@@ -74,14 +83,22 @@ async function readHead(
       const [, digits] = STATUS_LINE.exec(line) ?? [];
       if (digits === undefined) throw noHttp(begin);
       status = Number(digits);
-      statusLine = quote(begin.subarray(0, line.length), MAX_SHOWN_BYTES);
-    } else if (/^\r*$/.test(line)) return { status, statusLine };
+      statusLine = shown(line);
+    } else if (/^\r*$/.test(line)) return { status, statusLine, asks };
+    else {
+      const [, way] = /^proxy-authenticate:\s*(.*)/i.exec(line) ?? [];
+      if (way !== undefined) asks += asks === "" ? way : `, ${way}`;
+    }
   }
   throw new WireError(
     "PROXY_PROTOCOL",
     `its answer has no end within ${MAX_HEAD_BYTES} bytes; it begins with ` +
       quote(bytes, MAX_SHOWN_BYTES),
   );
+}
+
+function shown(line: string): string {
+  return quote(Uint8Array.from(line, (c) => c.charCodeAt(0)), MAX_SHOWN_BYTES);
 }
 
 function noHttp(begin: Uint8Array): WireError {

@@ -93,6 +93,18 @@ const REFUSALS: readonly [answer: string, code: string, words: RegExp, scheme?: 
     WITH_SECRET,
   ],
   [
+    'HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate:Digest realm="x"\r\n\r\n',
+    "PROXY_AUTH",
+    /it takes no USER:PASSWORD \(Basic\), which .*; it wants "Negotiate, Digest realm=\\"x\\""/,
+    WITH_SECRET,
+  ],
+  [
+    'HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n',
+    "PROXY_AUTH",
+    /it does not take the user and password; it said "HTTP\/1.1 407 No"/,
+    WITH_SECRET,
+  ],
+  [
     "HTTP/1.0 401 Unauthorized\r\n\r\n",
     "PROXY_AUTH",
     /it does not take the user and password; it said "HTTP\/1.0 401 Un/,
