@@ -9,7 +9,7 @@
 import { TcpState } from "../src/base/ports.ts";
 import { HOLD_GRAIN_MS } from "../src/delivery/hold.ts";
 import { MAX_COUNTED_GAP_MS, type Verdict } from "../src/delivery/liveness.ts";
-import type { DeliveryStatus } from "../src/delivery/status.ts";
+import type { DeliveryStats, DeliveryStatus } from "../src/delivery/status.ts";
 import type { Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { DeathReason } from "../src/queue/store/types.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
@@ -132,6 +132,10 @@ export interface CheckerOptions {
   readonly trace: (line: () => string) => void;
 }
 
+/** What a sender counts that only grows. */
+type Counted = Pick<DeliveryStats, "confirmedPackets" | "drainedPackets" | "ackedBytes">;
+const NOTHING_COUNTED: Counted = { confirmedPackets: 0, drainedPackets: 0, ackedBytes: 0 };
+
 /** How late anything may be beside its own limit: a poll, a late timer, jiffies. */
 const SLACK_MS = 120;
 const TICK_MS = 500;
@@ -171,6 +175,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
 
   #process: SimProcess | undefined;
   #supervisor: Supervisor | undefined;
+  /** What it has counted so far. */
+  #counted = NOTHING_COUNTED;
+  /** How many packets left the disk in its life that did not become dead letters. */
+  #removedInLife = 0;
   /** Since when the process has neither been stopped nor lost its sense of time. */
   #resumedAtMs = 0;
   /** Whether a clock has jumped. What was handed out before may then go out late. */
@@ -308,6 +316,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const packet = this.#byId.get(id);
     if (packet === undefined) return this.fail(`packet ${id} was removed and never stored`);
     packet.onDisk = false;
+    this.#removedInLife++;
     if (packet.dead) this.fail(`packet ${id} was removed, and is a dead letter`);
     for (const { connection } of packet.acks) {
       if (connection.releasedHostMs === Infinity) connection.fruitful = true;
@@ -400,6 +409,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   started(process: SimProcess, supervisor: Supervisor): void {
     this.#process = process;
     this.#supervisor = supervisor;
+    this.#counted = NOTHING_COUNTED;
+    this.#removedInLife = 0;
     this.#timeWasLost = this.#clocksJumped;
     this.#resumedAtMs = this.#scheduler.nowMs;
     this.#fruitful = false;
@@ -875,7 +886,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   afterStep(): void {
     const supervisor = this.#supervisor;
     if (supervisor === undefined) return;
-    const { inFlightBytes, inFlightPackets, heldPackets } = supervisor.stats;
+    const { stats } = supervisor;
+    const { inFlightBytes, inFlightPackets, heldPackets } = stats;
+    this.#count(stats);
     if (heldPackets < 0 || inFlightPackets < 0 || inFlightPackets + heldPackets > this.#byId.size) {
       this.fail(`${inFlightPackets} packets are in flight and ${heldPackets} held`);
     }
@@ -894,6 +907,32 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
     const timers = this.#process?.timers ?? 0;
     if (timers > MAX_TIMERS) this.fail(`${timers} timers are set`);
+  }
+
+  /** Counters only grow, also when a connection ends. */
+  #count({ confirmedPackets, drainedPackets, ackedBytes }: Counted): void {
+    const before = this.#counted;
+    this.#counted = { confirmedPackets, drainedPackets, ackedBytes };
+    for (const name of Object.keys(before) as (keyof Counted)[]) {
+      if (this.#counted[name] >= before[name]) continue;
+      this.fail(`the sender counts ${this.#counted[name]} ${name} after ${before[name]}`);
+    }
+    if (confirmedPackets < this.#removedInLife) this.#miscounted();
+    if (confirmedPackets > drainedPackets) {
+      this.fail(`${confirmedPackets} packets are confirmed, and ${drainedPackets} drained`);
+    }
+  }
+
+  /** Everything that was confirmed is removed. */
+  counted(): void {
+    if (this.#counted.confirmedPackets !== this.#removedInLife) this.#miscounted();
+  }
+
+  #miscounted(): void {
+    this.fail(
+      `the sender counts ${this.#counted.confirmedPackets} packets confirmed, and ` +
+        `${this.#removedInLife} were removed`,
+    );
   }
 
   /** Whether nothing more can be asked for. */

@@ -131,6 +131,11 @@ export const PLANTED: readonly Planted[] = [
     ],
   },
   {
+    name: "what a connection has confirmed is forgotten with it",
+    file: SUPERVISOR,
+    patches: [["      this.#confirmedBefore += before.confirmation.confirmedPackets;\n", ""]],
+  },
+  {
     name: "keep what was read ahead on reconnect",
     file: WINDOW,
     patches: [["    this.#ahead = [];\n    this.#drainedId", "    this.#drainedId"]],

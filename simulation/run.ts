@@ -247,6 +247,7 @@ class World {
     if (this.#disk.ids.size > 0) {
       return checker.fail(`${this.#disk.ids.size} confirmed packets are not removed from disk`);
     }
+    checker.counted();
     if (supervisor.state !== "idle" && supervisor.state !== "connected") {
       return checker.fail(`the sender has nothing to do and is ${supervisor.state}`);
     }

@@ -83,7 +83,7 @@ const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "lookup-hangs",
 ]);
 
-/** A handler has changed the state: call the next one at once. */
+/** The state has changed: call its handler at once. */
 const AT_ONCE = -1;
 
 /** Delivers one queue to one remote. Starts by itself, ends by `close`. */
@@ -106,7 +106,6 @@ export class Supervisor {
   #verdict: Verdict = { kind: "healthy" };
   /** Set by `close`. */
   #closeAtMs: number | undefined;
-  /** In the order of their ids, for the last id on disk only grows. */
   readonly #drainedWaiters = new DrainedWaiters();
   readonly #toldFailures = new ToldFailures();
   readonly #earlyCloses: EarlyCloses;
@@ -416,8 +415,7 @@ export class Supervisor {
     }
     if (connection.inFlightBytes > 0) {
       // Everything is confirmed, and a heartbeat is on its way.
-      if (!this.#mustClose(nowMs)) return reading.pollInMs;
-      return this.#close(connection);
+      return this.#mustClose(nowMs) ? this.#close(connection) : reading.pollInMs;
     }
     connection.finish(inOrder);
     return this.#enter(
@@ -523,9 +521,6 @@ export class Supervisor {
   }
 
   #letGo(connection: Connection): void {
-    this.#drainedBefore += connection.drainedPackets;
-    this.#confirmedBefore += connection.confirmation.confirmedPackets;
-    this.#ackedBefore += connection.ackedBytes;
     this.#window.rewind();
     connection.dispose({
       confirmedAny: this.#confirmedHere,
@@ -552,7 +547,7 @@ export class Supervisor {
   }
 
   #mustClose(nowMs: number): boolean {
-    return this.#closeAtMs !== undefined && nowMs >= this.#closeAtMs;
+    return nowMs >= (this.#closeAtMs ?? Infinity);
   }
 
   #mayClose(nowMs: number): boolean {
@@ -561,13 +556,19 @@ export class Supervisor {
 
   /** Until `close` gives up; `Infinity` once it has. */
   #closeInMs(nowMs: number): number {
-    return this.#closeAtMs === undefined || this.#mustClose(nowMs)
-      ? Infinity
-      : this.#closeAtMs - nowMs;
+    const inMs = (this.#closeAtMs ?? Infinity) - nowMs;
+    return inMs > 0 ? inMs : Infinity;
   }
 
   #enter(state: State, level: keyof Logger, words: string, error?: unknown): number {
+    const before = this.#connection;
     this.#state = state;
+    if (before !== undefined && this.#connection === undefined) {
+      // What it has counted stays.
+      this.#drainedBefore += before.drainedPackets;
+      this.#confirmedBefore += before.confirmation.confirmedPackets;
+      this.#ackedBefore += before.ackedBytes;
+    }
     this.#publish(level, words, error);
     return AT_ONCE;
   }

@@ -152,6 +152,8 @@ Deno.test("a refusal can stop the sender; what was answered before is gone, the 
     return true;
   });
   await assert.rejects(sender.close());
+  const { confirmedPackets, drainedPackets, ackedBytes } = sender.stats();
+  assert.deepEqual([confirmedPackets, drainedPackets, ackedBytes], [1, 3, 27]);
   const again = await world.open();
   const next = await world.server.accept();
   assert.equal(await next.readUntil("packet 3\n"), "packet 2\npacket 3\n");
