@@ -175,6 +175,14 @@ export const PLANTED: readonly Planted[] = [
     patches: [['"local-fault" && !endedHere && !refused', '"local-fault" && !refused']],
   },
   {
+    name: "what is only held is never suspected",
+    file: WINDOW,
+    patches: [[
+      "!connection.carriesPackets && connection.confirmation.heldPackets === 0",
+      "!connection.carriesPackets",
+    ]],
+  },
+  {
     name: "give up whoever was last",
     file: SUSPECTS,
     patches: [["if (packets === 1 && attempts >= needed) {", "if (attempts >= needed) {"]],
@@ -206,6 +214,11 @@ export const PLANTED: readonly Planted[] = [
     name: "close instead of abort",
     file: CONNECTION,
     patches: [["else this.#wire.abort();", "else this.#wire.close();"]],
+  },
+  {
+    name: "what is held is not counted among what waits",
+    file: CONNECTION,
+    patches: [["this.inFlightPackets + this.confirmation.heldPackets", "this.inFlightPackets"]],
   },
   {
     name: "an orderly end before what comes again",
@@ -634,6 +647,11 @@ export const PLANTED: readonly Planted[] = [
       'const byKernel = confirmedBy(this.#limits) === "kernel";',
       "const byKernel = true;",
     ]],
+  },
+  {
+    name: "nobody looks whether the program has read on",
+    file: READS,
+    patches: [["return this.#heldPackets > 0 ? READ_ON_POLL_MS : Infinity;", "return Infinity;"]],
   },
   {
     name: "an acknowledgement taken for reading",

@@ -499,6 +499,37 @@ Deno.test("the peer is asked while something is held, once for each change", asy
   assert.deepEqual(logAt(1600), ["ask", "ask no more"]);
 });
 
+Deno.test("what is acknowledged and not confirmed is asked for, and looked at when there may be news", async () => {
+  const answers = answerPlanOf({ framing: "lines", accepted: "OK" });
+  for (
+    const [confirmation, pollInMs] of [
+      [{ holdMs: 300 }, 300],
+      // The peer is asked once a second.
+      [{ holdMs: 60_000 }, 1000],
+      // What is owed is watched.
+      [{ answers }, 200],
+      [{ reads: true }, 25],
+    ] as const
+  ) {
+    const reads = "reads" in confirmation;
+    const bench = new Bench(
+      (wire) => wire.readBytes = reads ? 1 : undefined,
+      "reconnect",
+      confirmation,
+    );
+    await bench.send("abc");
+    bench.wire.bytesAcked = 4;
+    assert.equal(bench.connection.poll().pollInMs, pollInMs);
+    assert.deepEqual(bench.wire.log, ["ask"]);
+    assert.equal(bench.connection.unconfirmedPackets, 1);
+    if (!reads) continue;
+    bench.wire.readBytes = 4;
+    assert.ok(bench.connection.poll().pollInMs > 1000);
+    assert.deepEqual(bench.wire.log, ["ask", "ask no more"]);
+    assert.equal(bench.connection.confirmation.confirmedThroughId, 1);
+  }
+});
+
 Deno.test("a failed write names the death", async () => {
   const bench = new Bench();
   bench.wire.holdsWrites = true;

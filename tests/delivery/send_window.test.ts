@@ -14,9 +14,12 @@ Deno.test("a packet is given up behind a burial that is under way: each has its 
   const asked: string[] = [];
   const refusal = Promise.withResolvers<void>();
   const givingUp = Promise.withResolvers<void>();
+  let removedThroughId = 0;
   const queue: DeliveryQueue = {
     lastId: 1,
-    removedThroughId: 0,
+    get removedThroughId() {
+      return removedThroughId;
+    },
     readBatches: () =>
       Promise.resolve([
         { firstId: 1, bytes: bytes("a\n"), ends: Uint32Array.of(2), expiresAtMs: Infinity },
@@ -76,6 +79,10 @@ Deno.test("a packet is given up behind a burial that is under way: each has its 
   window.topUp(connection, 0);
   await new Promise((resolve) => setTimeout(resolve, 0));
   assert.equal(reads, before);
+  // Nor is it called gone before that.
+  removedThroughId = 1;
+  assert.equal(window.hasDrained(1, undefined), false);
   givingUp.resolve();
   await window.finishRemovals();
+  assert.equal(window.hasDrained(1, undefined), true);
 });
