@@ -37,7 +37,7 @@ const TICK_MS = 10;
 /** Unanswered zero-window probes in a row that prove a dead path (kernel_facts, section 12.6). */
 const DEAD_AFTER_WINDOW_PROBES = 3;
 
-/** While packets are held and nothing is under way, the peer is asked this often. */
+/** While packets are held, the peer is asked this often. */
 const ASK_INTERVAL_MS = 1000;
 /**
  * The time that so many questions take makes silence death, with what the kernel's timers may be
@@ -164,7 +164,7 @@ export interface LivenessMemory {
   readonly silenceMs: number;
   readonly outstanding: boolean;
   readonly windowClosed: boolean;
-  /** Whether acknowledged packets are unread, where that is known. */
+  /** Whether acknowledged packets are known to be unread. */
   readonly unread: boolean;
 }
 
@@ -190,7 +190,7 @@ export interface Observation {
   readonly readOn?: boolean;
 }
 
-/** What else is known about the cause; gathered from `EVIDENCE_AFTER_MS` on. */
+/** What else is known about the cause. */
 export interface Evidence {
   /** The last error that ICMP or routing reported, by its errno's name. */
   readonly softError: string | undefined;
@@ -245,7 +245,10 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   const edgeMoved = sample.sendWindowBytes === undefined
     ? ackedBytes - memory.ackedBytes >= sample.sendMssBytes
     : edge > memory.windowEdge;
-  const unread = (observation.unreadPackets ?? 0) > 0;
+  // What is held waits, and nothing more is sent that the window could stop.
+  const shutOut = windowShut && !edgeMoved && observation.asking &&
+    sample.state === TcpState.CLOSE_WAIT;
+  const unread = shutOut || (observation.unreadPackets ?? 0) > 0;
   // Since the reading before: when in between it began nobody knows.
   const stalled = windowClosed
     ? !edgeMoved && (memory.windowClosed || memory.unread)
@@ -269,7 +272,7 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   };
 }
 
-/** For how long the peer has owed a sign of life: an acknowledgement, or the answer to a question. */
+/** For how long the peer has owed a sign of life. */
 export function owedForMs(
   { outstanding, silenceMs, askedMs }: LivenessMemory,
   { probes, lastAckMs }: SocketSample,
@@ -339,7 +342,7 @@ export function judge(
   return goesOn({ kind: "healthy" });
 }
 
-/** The verdict on a connection in state CLOSE, from the errno that ended it. */
+/** The verdict on state CLOSE, from the errno that ended it. */
 export function judgeDeath(code: string, silenceMs: number): Verdict {
   switch (code) {
     case "ETIMEDOUT":
@@ -365,7 +368,7 @@ const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
   "removal-stuck": "error",
 };
 
-/** How loudly a verdict is said that a connection goes on with; most are for developers. */
+/** How loudly a verdict is said that a connection goes on with. */
 export function levelOf(verdict: Verdict): keyof Logger {
   return isMomentary(verdict) ? "debug" : LEVELS[verdict.kind] ?? "debug";
 }
@@ -375,7 +378,7 @@ export function isMomentary(verdict: Verdict): boolean {
   return verdict.kind === "peer-stalled" && verdict.stalledMs < SLOW_AFTER_MS;
 }
 
-/** Whether a verdict is news after another one: another kind, or no moment any more. */
+/** Whether a verdict is news after another one. */
 export function isNews(before: Verdict, verdict: Verdict): boolean {
   return verdict.kind !== before.kind || (isMomentary(before) && !isMomentary(verdict));
 }

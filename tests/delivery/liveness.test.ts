@@ -606,3 +606,17 @@ Deno.test("a program that reads nothing is stalled although its window is open, 
   const [gaveUpAtMs, { verdict: last }] = watch.until(200_000, () => ({ state: 8, ...unread }));
   assert.deepEqual([gaveUpAtMs, last.kind], [131_550, "peer-stalled"]);
 });
+
+Deno.test("who has closed, and reads nothing of what is held, is given up; who reads on is not", () => {
+  const shut = { state: 8, asking: true, sendWindowBytes: 0, lastAckMs: 10, sendQueueBytes: 0 };
+  const watch = new Watch();
+  const [gaveUpAtMs, { verdict }] = watch.until(200_000, () => shut);
+  assert.equal(verdict.kind, "peer-stalled");
+  assert.ok(gaveUpAtMs > 60_000 && gaveUpAtMs < 60_400, String(gaveUpAtMs));
+  for (const other of [{ sendWindowBytes: 65_535 }, { asking: false }, { state: 1 }]) {
+    const waiting = new Watch();
+    for (let nowMs = 0; nowMs < 70_000; nowMs += 250) {
+      assert.equal(waiting.read({ nowMs, ...shut, ...other }).giveUp, false);
+    }
+  }
+});
