@@ -496,10 +496,10 @@ export class Connection {
     if (error instanceof WireError) this.#failureWords ??= error.message;
   }
 
-  /** Invariant 2. */
+  /** Invariant 2. Of a write that has failed nobody knows what the kernel took. */
   #assertAccounts(sample: SocketSample, nowMs: number): void {
     const comparable = !this.#outgoing.writing && this.#outgoing.finSentAtMs === undefined &&
-      sample.state !== TcpState.CLOSE;
+      this.#failure === undefined && sample.state !== TcpState.CLOSE;
     if (!comparable) return;
     this.#crossCheck.check({
       ackedBytes: sample.bytesAcked - this.#baseBytes,

@@ -396,6 +396,19 @@ Deno.test("a read or a write that fails while TCP lives is the end, and confirms
   }
 });
 
+Deno.test("a write that this side has ended, and that the kernel took, is no contradiction", async () => {
+  const bench = new Bench();
+  bench.wire.holdsWrites = true;
+  await bench.send("abc");
+  bench.wire.failWrite("REPLACED");
+  await bench.settle();
+  bench.wire.bytesAcked = 4;
+  const { ended, verdict } = bench.connection.poll();
+  assert.equal(ended, true);
+  assert.equal(verdict.kind, "ended-here");
+  assert.equal(bench.connection.drainedThroughId, 0);
+});
+
 for (const [holdMs, minHoldMs] of [[1000, 0], [0, 5000]] as const) {
   const which = `${holdMs} ms, the wire's ${minHoldMs}`;
   Deno.test(`a process that stands still before it reads the kernel holds from the acknowledgement on: ${which}`, async () => {
