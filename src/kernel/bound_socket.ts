@@ -12,6 +12,7 @@ import { onAbort } from "../base/waits.ts";
 import { parseIpAddress } from "./ip_address.ts";
 import { mayReach, type Source } from "./source.ts";
 import type { ByteConn } from "./tcp_wire.ts";
+import { NO_PORT } from "./wire_error.ts";
 
 /**
  * `node:net` says that a write is over once all of it was taken, and until then nothing of it is
@@ -112,12 +113,11 @@ function inWords(error: Error, source: Source, hostname: string): unknown {
     return wireError("EADDRNOTAVAIL", words, error);
   }
   if (code === "EADDRINUSE" || (source.port !== 0 && syscall === "connect" && code === "EINVAL")) {
-    return wireError(
-      "EADDRINUSE",
-      `${from} is in use: by another socket, or for a minute by a connection from there that ` +
-        `has ended`,
-      error,
-    );
+    const words = source.port === 0
+      ? `${source.hostname} has ${NO_PORT}`
+      : `${from} is in use: by another socket, or for a minute by a connection from there that ` +
+        `has ended`;
+    return wireError("EADDRINUSE", words, error);
   }
   return plainly(error);
 }

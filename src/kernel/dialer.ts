@@ -20,7 +20,7 @@ import {
 } from "./socket_options.ts";
 import { isAddress, parseSource, type Source } from "./source.ts";
 import { type ByteConn, resetConnection, TcpWire } from "./tcp_wire.ts";
-import { OUT_OF_DESCRIPTORS, toWireError } from "./wire_error.ts";
+import { NO_PORT, OUT_OF_DESCRIPTORS, toWireError } from "./wire_error.ts";
 
 /**
  * Where to and how {@linkcode tcpDialer} dials.
@@ -205,18 +205,17 @@ function describeFailure(error: unknown, hostname: string, port: number): unknow
   if (route?.kind === "no-route") {
     return wireError(failure.code, route.words, error);
   }
-  if (failure.code === "EACCES") {
-    // Deno's "permission denied" would be looked for among its flags.
-    return wireError(
-      "EACCES",
-      "a firewall on the way, or this host's own rules, prohibit it",
-      error,
-    );
+  const { code } = failure;
+  switch (code) {
+    case "EACCES": // Deno's "permission denied" would be looked for among its flags.
+      return wireError(code, "a firewall on the way, or this host's own rules, prohibit it", error);
+    case "EADDRNOTAVAIL":
+      return wireError(code, `this host has no address for it, or ${NO_PORT}`, error);
+    case "EMFILE":
+      return new WireError(code, OUT_OF_DESCRIPTORS, { cause: error });
+    default:
+      return failure;
   }
-  if (failure.code === "EMFILE") {
-    return new WireError("EMFILE", OUT_OF_DESCRIPTORS, { cause: error });
-  }
-  return failure;
 }
 
 /** Words of glibc and of musl for EAI_AGAIN: no nameserver answered, or none of them could. */

@@ -52,6 +52,8 @@ export function toWireError(error: unknown, what?: string): WireError {
 export const OUT_OF_DESCRIPTORS =
   "too many open files (EMFILE): raise the limit (ulimit -n, LimitNOFILE=)";
 
+export const NO_PORT = "no free port (net.ipv4.ip_local_port_range)";
+
 /** Whether too many files are open, also where that is the cause. */
 export function isOutOfDescriptors(error: unknown): boolean {
   if (!(error instanceof Error)) return false;

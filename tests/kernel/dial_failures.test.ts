@@ -111,3 +111,30 @@ testUnless(
     }
   },
 );
+
+testUnless(
+  await namespaceObstacle(),
+  "dialer: ports that are used up, and an address family that is off, are named",
+  async () => {
+    await using host = Host.isolated([
+      "echo 40000 40001 > /proc/sys/net/ipv4/ip_local_port_range",
+      "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6",
+    ]);
+    const here = { hostname: "127.0.0.1", port: 9 };
+    await host.ask({ do: "listen", ...here });
+    for (const wire of ["one", "two"]) await host.ask({ do: "dial", wire, ...here });
+    const noPort = "no free port (net.ipv4.ip_local_port_range)";
+    for (const hostname of ["127.0.0.1", "::1"]) {
+      assert.deepEqual(await host.ask({ do: "dial", wire: "w", hostname, port: 9 }), {
+        error: "EADDRNOTAVAIL",
+        message: `this host has no address for it, or ${noPort} (EADDRNOTAVAIL)`,
+        lasting: false,
+      });
+    }
+    assert.deepEqual(await host.ask({ do: "dial", wire: "w", ...here, source: "127.0.0.1" }), {
+      error: "EADDRINUSE",
+      message: `127.0.0.1 has ${noPort} (EADDRINUSE)`,
+      lasting: false,
+    });
+  },
+);

@@ -25,6 +25,7 @@ export type Request =
     readonly hostname: string;
     readonly port: number;
     readonly bindToDevice?: string;
+    readonly source?: string;
   }
   | { readonly do: "fault"; readonly wire: string }
   | { readonly do: "note-link"; readonly wire: string }
@@ -61,11 +62,14 @@ export interface Answer {
 const wires = new Map<string, TcpWire>();
 const dialers = new Map<string, TcpDialer>();
 
-/** The same dialer for the same server and device, as a sender has. */
-function dialerFor(hostname: string, port: number, bindToDevice?: string): TcpDialer {
-  const key = JSON.stringify([hostname, port, bindToDevice]);
+/** The same dialer for the same server, device and source, as a sender has. */
+function dialerFor(
+  { hostname, port, bindToDevice, source }: Extract<Request, { readonly do: "dial" }>,
+): TcpDialer {
+  const key = JSON.stringify([hostname, port, bindToDevice, source]);
   const socket = bindToDevice === undefined ? {} : { bindToDevice };
-  const dialer = dialers.get(key) ?? tcpDialer({ hostname, port, socket });
+  const from = source === undefined ? {} : { source };
+  const dialer = dialers.get(key) ?? tcpDialer({ hostname, port, socket, ...from });
   dialers.set(key, dialer);
   return dialer;
 }
@@ -133,8 +137,7 @@ async function handle(request: Request): Promise<Answer> {
       Deno.listen({ hostname: request.hostname, port: request.port }).close();
       return {};
     case "dial": {
-      const dialer = dialerFor(request.hostname, request.port, request.bindToDevice);
-      const wire = await dialer.dial(AbortSignal.timeout(20_000));
+      const wire = await dialerFor(request).dial(AbortSignal.timeout(20_000));
       wires.set(request.wire, wire);
       return { device: wire.device ?? null };
     }
