@@ -44,7 +44,7 @@ const MAX_DESCRIPTOR = 65_536;
 
 /** So many are asked for one by one (0.3 µs each), as most processes have fewer. */
 const ASKED_SINGLY = 64;
-/** So many are asked for together; poll takes no more than the process may have open. */
+/** So many are asked for together, or fewer: poll takes no more than the process may have open. */
 const ASKED_TOGETHER = 1024;
 
 /** How many descriptors from the hint on are looked at before the full scan. */
@@ -281,10 +281,16 @@ function refused(call: string): KernelCallError {
   );
 }
 
-/** Every descriptor of this process that is open, from this one on. */
+/** Every descriptor of this process that is open, from this one on; all where poll says nothing. */
 export function* openDescriptors(first = 0): Generator<number> {
-  for (let fd = first; fd < MAX_DESCRIPTOR; fd += ASKED_TOGETHER) {
-    yield* openOnes(fd, ASKED_TOGETHER);
+  let count = ASKED_TOGETHER;
+  for (let fd = first; fd < MAX_DESCRIPTOR;) {
+    const open = openOnes(fd, count);
+    if (open !== undefined) {
+      yield* open;
+      fd += count;
+    } else if (count > 1) count /= 2;
+    else yield fd++;
   }
 }
 
@@ -294,15 +300,17 @@ function* searchOrder(hint: number): Generator<number> {
   yield* openDescriptors(ASKED_SINGLY);
 }
 
-/** Which of these descriptors are open; all of them where poll does not say. */
-function* openOnes(first: number, count: number): Generator<number> {
+/** Which of these descriptors are open; `undefined`: poll refuses to say it of so many. */
+function openOnes(first: number, count: number): number[] | undefined {
   const asked = new Int32Array(2 * count); // struct pollfd { int fd; short events, revents; }
   for (let i = 0; i < count; i++) asked[2 * i] = first + i;
-  const knows = libc().poll(new Uint8Array(asked.buffer), BigInt(count), 0) >= 0;
+  if (libc().poll(new Uint8Array(asked.buffer), BigInt(count), 0) < 0) return undefined;
+  const open = [];
   for (let i = 0; i < count; i++) {
     const revents = (asked[2 * i + 1] ?? 0) >>> 16; // Little-endian: it is the upper half.
-    if (!knows || (revents & POLLNVAL) === 0) yield first + i;
+    if ((revents & POLLNVAL) === 0) open.push(first + i);
   }
+  return open;
 }
 
 /** `0.0.0.0`, `::`. */
