@@ -12,10 +12,21 @@ import type { PacketSplitter } from "./splitter.ts";
 const READ_BYTES = 64 * 1024;
 /** A full or busy disk is asked again after this. */
 const RETRY_MS = 1000;
-/** A wait for the queue is worth a line after this. */
-export const SLOW_STORE_MS = 2000;
+/** A wait for the queue is worth a line after twice this. */
+const SLOW_STORE_MS = 1000;
 /** All that is known of it then. */
 export const SLOW_STORE = "the queue is full, or its disk or database is slow";
+
+/** In two steps, so that no pause of this process is taken for a wait. */
+export function whenStoreIsSlow(
+  clock: Pick<Clock, "setTimer">,
+  tell: () => void,
+): () => void {
+  let cancel = clock.setTimer(SLOW_STORE_MS, () => {
+    cancel = clock.setTimer(SLOW_STORE_MS, tell);
+  });
+  return () => cancel();
+}
 
 /** One transaction; small ones keep the event loop responsive. */
 const MAX_BATCH_PACKETS = 1000;
@@ -238,7 +249,7 @@ export class InputPump {
   async #storeBatch(batch: readonly Uint8Array[]): Promise<void> {
     const { clock, onTrouble } = this.#options;
     const { signal } = this.#givingUp;
-    const cancelNotice = clock.setTimer(SLOW_STORE_MS, () => {
+    const cancelNotice = whenStoreIsSlow(clock, () => {
       onTrouble(`${SLOW_STORE}; the producer has to wait`);
     });
     let trouble: string | undefined;

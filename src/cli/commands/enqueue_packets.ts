@@ -8,7 +8,7 @@ import { within } from "../../base/waits.ts";
 import { FramingError } from "../../framing/errors.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
-import { SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
+import { SLOW_STORE, whenStoreIsSlow } from "../../framing/input_pump.ts";
 import { PacketSplitter } from "../../framing/splitter.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
@@ -143,7 +143,7 @@ async function enqueueAll(
     await stored.add(ids, packets);
   };
   if (given) {
-    const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
+    const cancelNotice = whenStoreIsSlow(systemClock, () => {
       const what = packets.length === 1 ? "the packet" : "the packets";
       log.warn(`${SLOW_STORE}; waiting with ${what}. Ctrl-C gives up`);
     });

@@ -3,7 +3,7 @@
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { unlessAborted } from "../../base/waits.ts";
-import { type ByteSource, SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
+import { type ByteSource, SLOW_STORE, whenStoreIsSlow } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import {
@@ -204,7 +204,7 @@ class Batch {
     this.#bytes = 0;
     // All at once, so that they share a transaction: each may expire at another time.
     const storing = Promise.allSettled(groups.map((group) => this.#enqueue(group)));
-    const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
+    const cancelNotice = whenStoreIsSlow(systemClock, () => {
       this.#warn(`${SLOW_STORE}; waiting. Ctrl-C stops, and says what is stored`);
     });
     const results = await storing;
