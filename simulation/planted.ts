@@ -651,7 +651,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "nobody looks whether the program has read on",
     file: READS,
-    patches: [["return this.#heldPackets > 0 ? READ_ON_POLL_MS : Infinity;", "return Infinity;"]],
+    patches: [["return this.heldPackets > 0 ? READ_ON_POLL_MS : Infinity;", "return Infinity;"]],
   },
   {
     name: "an acknowledgement taken for reading",

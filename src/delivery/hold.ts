@@ -52,26 +52,18 @@ interface Held {
 export class Hold implements Confirmation {
   /** What is acknowledged may be closed in order: see invariant 4 of `Connection`. */
   readonly openPackets = 0;
+  confirmedThroughId = 0;
+  confirmedPackets = 0;
   readonly #holdMs: number;
   readonly #held: Held[] = [];
   #drainedPackets = 0;
-  #confirmedPackets = 0;
-  #confirmedThroughId = 0;
 
   constructor(holdMs: number) {
     this.#holdMs = holdMs;
   }
 
-  get confirmedThroughId(): number {
-    return this.#confirmedThroughId;
-  }
-
-  get confirmedPackets(): number {
-    return this.#confirmedPackets;
-  }
-
   get heldPackets(): number {
-    return this.#drainedPackets - this.#confirmedPackets;
+    return this.#drainedPackets - this.confirmedPackets;
   }
 
   /**
@@ -106,8 +98,8 @@ export class Hold implements Confirmation {
     let entries = 0;
     for (const held of this.#held) {
       if (this.#endsAtMs(held) > vouchedUntilMs) break;
-      this.#confirmedThroughId = held.throughId;
-      this.#confirmedPackets = held.throughPackets;
+      this.confirmedThroughId = held.throughId;
+      this.confirmedPackets = held.throughPackets;
       entries++;
     }
     if (entries > 0) this.#held.splice(0, entries);

@@ -19,30 +19,18 @@ const READ_ON_POLL_MS = 25;
 export class Reads implements Confirmation {
   /** (end offset, id) of every packet that is sent and not read. */
   readonly #packetEnds = new PairFifo();
-  #confirmedThroughId = 0;
   #readBytes = 0;
-  #readPackets = 0;
-  #heldPackets = 0;
-
-  get confirmedThroughId(): number {
-    return this.#confirmedThroughId;
-  }
-
-  get confirmedPackets(): number {
-    return this.#readPackets;
-  }
+  confirmedThroughId = 0;
+  confirmedPackets = 0;
+  heldPackets = 0;
 
   get openPackets(): number {
     return this.#packetEnds.length;
   }
 
-  get heldPackets(): number {
-    return this.#heldPackets;
-  }
-
   /** That the program has read on is told to nobody. */
   dueInMs(): number {
-    return this.#heldPackets > 0 ? READ_ON_POLL_MS : Infinity;
+    return this.heldPackets > 0 ? READ_ON_POLL_MS : Infinity;
   }
 
   /** Packets go out, in order, from this place in the stream on. */
@@ -66,11 +54,11 @@ export class Reads implements Confirmation {
     const readOn = readBytes > this.#readBytes;
     if (readOn) this.#readBytes = readBytes;
     while (this.#packetEnds.length > 0 && this.#packetEnds.firstKey <= readBytes) {
-      this.#confirmedThroughId = this.#packetEnds.firstValue;
-      this.#readPackets++;
+      this.confirmedThroughId = this.#packetEnds.firstValue;
+      this.confirmedPackets++;
       this.#packetEnds.shift();
     }
-    this.#heldPackets = drainedPackets - this.#readPackets;
+    this.heldPackets = drainedPackets - this.confirmedPackets;
     return readOn;
   }
 }

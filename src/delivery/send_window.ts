@@ -78,21 +78,17 @@ function later(atMs: number, nowMs: number): number {
 
 /** When the queue is asked again for something that it has failed to do. */
 class Retry {
-  #atMs = -Infinity;
-  #sinceMs: number | undefined;
-
   /** The next time; `-Infinity`: the last one has not failed. */
-  get atMs(): number {
-    return this.#atMs;
-  }
+  atMs = -Infinity;
+  #sinceMs: number | undefined;
 
   /** For how long it has failed each time; 0: it has not. */
   failedForMs(nowMs: number): number {
-    return this.#sinceMs === undefined ? 0 : nowMs - this.#sinceMs;
+    return nowMs - (this.#sinceMs ?? nowMs);
   }
 
   done(): void {
-    this.#atMs = -Infinity;
+    this.atMs = -Infinity;
     this.#sinceMs = undefined;
   }
 
@@ -100,7 +96,7 @@ class Retry {
   failed(nowMs: number): boolean {
     const again = this.#sinceMs !== undefined;
     this.#sinceMs ??= nowMs;
-    this.#atMs = nowMs + QUEUE_RETRY_MS;
+    this.atMs = nowMs + QUEUE_RETRY_MS;
     return again;
   }
 }

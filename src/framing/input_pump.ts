@@ -18,10 +18,7 @@ const SLOW_STORE_MS = 1000;
 export const SLOW_STORE = "the queue is full, or its disk or database is slow";
 
 /** In two steps, so that no pause of this process is taken for a wait. */
-export function whenStoreIsSlow(
-  clock: Pick<Clock, "setTimer">,
-  tell: () => void,
-): () => void {
+export function whenStoreIsSlow(clock: Clock, tell: () => void): () => void {
   let cancel = clock.setTimer(SLOW_STORE_MS, () => {
     cancel = clock.setTimer(SLOW_STORE_MS, tell);
   });

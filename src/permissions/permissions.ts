@@ -61,16 +61,6 @@ export function requestPermissions(needs: Needs): void {
   checkPermissions(needs);
 }
 
-/** The flags that are needed and not granted. */
-export function missingFlags(needs: Needs): string[] {
-  return flagsOf(missingPermissions(needs));
-}
-
-/** All flags that are needed, granted or not. */
-export function neededFlags(needs: Needs): string[] {
-  return flagsOf(missingPermissions(needs, () => false));
-}
-
 type Missing = Deno.NetPermissionDescriptor | LibraryPermission | FilePermission;
 type FilePermission = Deno.ReadPermissionDescriptor | Deno.WritePermissionDescriptor;
 
@@ -82,7 +72,7 @@ interface LibraryPermission extends Deno.FfiPermissionDescriptor {
   readonly option: string;
 }
 
-function missingPermissions(needs: Needs, isGranted = granted): Missing[] {
+export function missingPermissions(needs: Needs, isGranted = granted): Missing[] {
   const {
     remotes = [],
     databases = [],
@@ -139,7 +129,7 @@ function lackingLibrary(
 }
 
 /** One flag a kind, with everything that it lacks. */
-function flagsOf(missing: readonly Missing[]): string[] {
+export function flagsOf(missing: readonly Missing[]): string[] {
   return (["net", "read", "write", "ffi"] as const).flatMap((name) => {
     const lacking = missing.filter((descriptor) => descriptor.name === name);
     if (lacking.length === 0) return [];

@@ -30,23 +30,28 @@ export async function speakHttpConnect(
     "",
   ];
   await handshake.write(new TextEncoder().encode(lines.join("\r\n")));
-  let answer = await readHead(handshake);
+  let statusLine: string, status: number, fields: readonly string[];
   // What is 1xx is not the answer yet (RFC 9110, 15.2).
-  while (answer.status >= 100 && answer.status < 200) answer = await readHead(handshake);
-  const { status, statusLine, asks } = answer;
+  do {
+    [statusLine = "", ...fields] = await readHead(handshake);
+    status = Number(STATUS_LINE.exec(statusLine)?.[1]);
+  } while (status >= 100 && status < 200);
   if (status >= 200 && status < 300) return;
+  const said = `it said ${shown(statusLine)}`;
   // 401 is a server's and no proxy's; tinyproxy says it of a wrong password.
   if (status === 407 || status === 401) {
+    const ways = fields.flatMap((field) => /^proxy-authenticate:\s*(.*)/i.exec(field)?.[1] ?? []);
+    const asks = ways.join(", ");
     throw new WireError(
       "PROXY_AUTH",
       asks !== "" && !/\bbasic\b/i.test(asks)
         ? `it takes no USER:PASSWORD (Basic), which alone is spoken here; it wants ${shown(asks)}`
         : credentials === undefined
-        ? `it wants credentials: give it USER:PASSWORD; it said ${statusLine}`
-        : `it does not take the user and password; it said ${statusLine}`,
+        ? `it wants credentials: give it USER:PASSWORD; ${said}`
+        : `it does not take the user and password; ${said}`,
     );
   }
-  throw new WireError("PROXY_REFUSED", `it did not connect to ${authority}: it said ${statusLine}`);
+  throw new WireError("PROXY_REFUSED", `it did not connect to ${authority}: ${said}`);
 }
 
 function basic({ username, password }: ProxyCredentials): string {
@@ -55,40 +60,23 @@ function basic({ username, password }: ProxyCredentials): string {
 
 const STATUS_LINE = /^HTTP\/1\.[01] (\d{3})(?: |$)/;
 
-interface Head {
-  readonly status: number;
-  /** For messages. */
-  readonly statusLine: string;
-  /** The ways in which it takes credentials (RFC 9110, 11.7.1). */
-  readonly asks: string;
-}
-
-/** Byte by byte: what follows the empty line is the server's. */
-async function readHead(handshake: ProxyHandshake): Promise<Head> {
+/** The lines of an answer, byte by byte: what follows the empty one is the server's. */
+async function readHead(handshake: ProxyHandshake): Promise<string[]> {
   const bytes = new Uint8Array(MAX_HEAD_BYTES);
+  const lines: string[] = [];
   let length = 0;
   let lineStart = 0;
-  let status: number | undefined;
-  let statusLine = "";
-  let asks = "";
   while (length < bytes.length) {
     const [byte = 0] = await handshake.read(1);
     bytes[length++] = byte;
     const begin = bytes.subarray(0, length);
     if (length === 5 && latin1(begin) !== "HTTP/") throw noHttp(begin);
     if (byte !== LINE_FEED) continue;
-    const line = latin1(bytes.subarray(lineStart, length)).replace(/\r?\n$/, "");
+    const line = latin1(bytes.subarray(lineStart, length)).replace(/\r*\n$/, "");
     lineStart = length;
-    if (status === undefined) {
-      const [, digits] = STATUS_LINE.exec(line) ?? [];
-      if (digits === undefined) throw noHttp(begin);
-      status = Number(digits);
-      statusLine = shown(line);
-    } else if (/^\r*$/.test(line)) return { status, statusLine, asks };
-    else {
-      const [, way] = /^proxy-authenticate:\s*(.*)/i.exec(line) ?? [];
-      if (way !== undefined) asks += asks === "" ? way : `, ${way}`;
-    }
+    if (lines.length === 0 && !STATUS_LINE.test(line)) throw noHttp(begin);
+    if (line === "") return lines;
+    lines.push(line);
   }
   throw new WireError(
     "PROXY_PROTOCOL",

@@ -5,7 +5,7 @@
 
 import { queueFileError } from "../queue/sqlite/file_error.ts";
 import { backUp } from "../queue/inspect/backup.ts";
-import { checkFile, checkPages, type QueueProblem } from "../queue/inspect/integrity.ts";
+import { checkFile, type QueueProblem } from "../queue/inspect/integrity.ts";
 import { repairQueue, type RepairReport } from "../queue/repair/repair.ts";
 import type { DatabaseRows } from "../queue/repair/sqlite_rows.ts";
 import type { SqliteDatabase, SqliteValue } from "../queue/sqlite/driver.ts";
@@ -22,7 +22,9 @@ import { MAX_QUEUE_NUMBER, type NamedQueue, queuesIn, windowOf } from "./queue_n
  */
 export async function checkSpool(file: string, maxProblems = 1000): Promise<QueueProblem[]> {
   return await lookInto(file, {}, (database) => {
-    const problems = checkPages((sql, params) => database.prepare(sql).all(params), maxProblems);
+    const problems = checkFile((sql, params) => database.prepare(sql).all(params), {
+      ...{ version: SPOOL_VERSION, queue: 0, maxProblems, pages: "alone" },
+    });
     const queues = queuesIn(database);
     for (const { name, queue } of queues) {
       const left = maxProblems - problems.length;
@@ -30,7 +32,7 @@ export async function checkSpool(file: string, maxProblems = 1000): Promise<Queu
       const window = windowOf(queue);
       const select = (sql: string, params: readonly SqliteValue[]) =>
         statementFor(database, sql, window).all(params);
-      const options = { version: SPOOL_VERSION, queue, maxProblems: left, knowsPages: true };
+      const options = { version: SPOOL_VERSION, queue, maxProblems: left, pages: "known" as const };
       const found = checkFile(select, options);
       problems.push(
         ...found.map(({ kind, words }) => ({ kind, words: `queue ${name}: ${words}` })),

@@ -5,7 +5,7 @@ import { OptionError } from "../../base/errors.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { formatProxy, proxyOf } from "../../base/via.ts";
 import type { Needs } from "../../permissions/permissions.ts";
-import { missingFlags } from "../../permissions/permissions.ts";
+import { missingFlags } from "../terminal/flags.ts";
 import { type QueueOptions, resolveQueueOptions } from "../../queue/options.ts";
 import { isSpoolAddress } from "../../spool/address.ts";
 import { limitsOf } from "../../sender/options.ts";

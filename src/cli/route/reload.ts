@@ -9,7 +9,7 @@ import {
   QUEUE_OPTIONS,
   SESSION_OPTIONS,
 } from "../../base/option_table.ts";
-import { missingFlags } from "../../permissions/permissions.ts";
+import { missingFlags } from "../terminal/flags.ts";
 import { logLevelOf } from "../arguments/options.ts";
 import { HEARTBEAT, SESSION } from "../arguments/session.ts";
 import type { Route } from "../session/route.ts";

@@ -1,7 +1,8 @@
 /** What `sendq run` does with a route file: checks it, runs it, reads it anew. */
 
 import type { Command } from "commander";
-import { checkPermissions, missingFlags, neededFlags } from "../../permissions/permissions.ts";
+import { missingFlags, neededFlags } from "../terminal/flags.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import type { Route } from "../session/route.ts";
 import { runSessions } from "../session/session.ts";
 import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";

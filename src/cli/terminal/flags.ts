@@ -1,4 +1,4 @@
-/** The library's options by the names that its messages have for them, and their flags. */
+/** Flags: of the library's options, by the names that its messages have for them, and Deno's. */
 
 import {
   ANSWER_OPTIONS,
@@ -16,6 +16,7 @@ import {
 } from "../../base/option_table.ts";
 import { FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/subpath_option_table.ts";
 import type { OptionSpec, OptionTable, ResolvedOptions } from "../../base/options.ts";
+import { flagsOf, missingPermissions, type Needs } from "../../permissions/permissions.ts";
 
 /** Every option that has a flag, by its name in the library's messages. */
 export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
@@ -97,4 +98,14 @@ export function givenOf(table: OptionTable, options: object, prefix = ""): Recor
       .map((name) => [name, values.get(prefix + name)] as const)
       .filter(([, value]) => value !== undefined),
   );
+}
+
+/** Deno's flags that are needed and not granted. */
+export function missingFlags(needs: Needs): string[] {
+  return flagsOf(missingPermissions(needs));
+}
+
+/** All flags that are needed, granted or not. */
+export function neededFlags(needs: Needs): string[] {
+  return flagsOf(missingPermissions(needs, () => false));
 }

@@ -50,20 +50,14 @@ export interface CheckOptions {
   readonly queue: number;
   /** After how many problems to stop. */
   readonly maxProblems: number;
-  /** Whether the pages are sound is known already. */
-  readonly knowsPages?: boolean;
+  /** Whether its pages are looked at: no others, or not again. @default {"too"} */
+  readonly pages?: "too" | "alone" | "known";
 }
 
 /** Checks a queue's file; `select` reads all of it in one transaction. */
 export function checkFile(select: Select, options: CheckOptions): QueueProblem[] {
   const check = new Check(select, options);
   check.run();
-  return check.problems;
-}
-
-export function checkPages(select: Select, maxProblems: number): QueueProblem[] {
-  const check = new Check(select, { version: 0, queue: 0, maxProblems });
-  check.runPages();
   return check.problems;
 }
 
@@ -82,7 +76,9 @@ class Check {
   }
 
   run(): void {
-    if (this.#options.knowsPages !== true) this.runPages();
+    const { pages } = this.#options;
+    if (pages !== "known") this.#checkPages();
+    if (pages === "alone") return;
     const state = this.#try("counts", "the counts cannot be read", () => this.#readState());
     const value = (name: string) => numberOf(state?.get(name)) ?? 0;
     const removedThrough = value("removed_through");
@@ -95,7 +91,7 @@ class Check {
   }
 
   /** All that `quick_check` looks at, and the one index besides. */
-  runPages(): void {
+  #checkPages(): void {
     const sql = `PRAGMA integrity_check(${this.#options.maxProblems})`;
     this.#try("pages", "the pages cannot be checked", () => {
       for (const [words] of this.#select(sql, [])) {
