@@ -488,6 +488,7 @@ Deno.test("SIGHUP while a queue is waited for ends nothing, and is done afterwar
   await using _ = sendq;
   await sendq.says(/a: read anew: no option has changed/);
   await sendq.says(/b: read anew: no option has changed/);
+  await until("the second route is open", () => server.text === "1\n");
   sendq.child.kill("SIGTERM");
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });

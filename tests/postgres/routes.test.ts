@@ -357,6 +357,7 @@ Deno.test("a second signal is heard while a database says nothing", async () => 
     file: { queue: dir.file("file.db"), remote: server.remote },
   });
   const { child } = await daemon.start();
+  await daemon.sends("file");
   child.kill("SIGTERM");
   await daemon.sendq.says(/file: done/);
   child.kill("SIGTERM");
