@@ -23,7 +23,7 @@ import type { Durability } from "./store/types.ts";
 import type { Tenure } from "./tenure.ts";
 
 /** More than is kept of what a server says. */
-const MAX_WORDS = 5000;
+const MAX_WORDS = 10_000;
 
 /** The parts of an open queue that its sender works with; the queue has the same ones. */
 export interface SendingSideParts {

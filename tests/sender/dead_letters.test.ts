@@ -151,7 +151,9 @@ Deno.test("a transform that throws what has no words, or words that nobody can k
     letters.map(({ id, words }) => ({ id, words })),
     thrown.map((_, i) => ({
       id: i + 1,
-      words: i < 4 ? "an object without words was thrown" : `NUL \ufffd and ${"very ".repeat(998)}`,
+      words: i < 4
+        ? "an object without words was thrown"
+        : `NUL \ufffd and ${"very ".repeat(1998)}`,
     })),
   );
   await sender.close();
