@@ -84,6 +84,8 @@ interface Connection {
   /** When the window was last seen shut, and since when it is. */
   shutAtMs: number;
   shutSinceMs: number;
+  /** When its window was last too small for a segment, with nothing in flight. */
+  windowClosedAtMs: number;
   /** Something of it was confirmed. */
   fruitful: boolean;
   /** Its session is not open yet. */
@@ -603,6 +605,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       edgeMovedAtMs: this.#scheduler.nowMs,
       shutAtMs: -Infinity,
       shutSinceMs: Infinity,
+      windowClosedAtMs: -Infinity,
       fruitful: false,
       opening: this.#options.limits.session?.open !== undefined,
       loginEnd: undefined,
@@ -1242,8 +1245,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (connection.opening) return;
     const { stallTimeoutMs } = this.#options.limits;
     const beganMs = Math.max(this.#silenceBegan(connection), this.#resumedAtMs);
-    const silenceMs = this.#scheduler.nowMs - beganMs;
-    const limitMs = end.windowClosed
+    const { nowMs } = this.#scheduler;
+    const silenceMs = nowMs - beganMs;
+    if (end.windowClosed) connection.windowClosedAtMs = nowMs;
+    // What a probe has just pushed out of a closed window ends that, and what counts there.
+    const limitMs = nowMs - connection.windowClosedAtMs <= TICK_MS + SLACK_MS
       ? this.#options.rtoMaxMs > 1000 ? Infinity : Math.max(stallTimeoutMs, 4500) + 1300
       : Math.max(stallTimeoutMs, 2 * end.srttMs) + 250;
     if (silenceMs > limitMs) {
