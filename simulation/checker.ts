@@ -926,8 +926,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
   }
 
-  /** Everything that was confirmed is removed. */
+  /** Everything that was confirmed is removed, or was found damaged as it was to be. */
   counted(): void {
+    if (this.#changedIds.size > 0) return;
     if (this.#counted.confirmedPackets !== this.#removedInLife) this.#miscounted();
   }
 
