@@ -578,8 +578,7 @@ export class Connection {
       rttMs: rttUs / 1000,
       lastAckMs,
       waitingSinceMs: this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs,
-      waits: !this.#reading || this.#asking || this.#refusal !== undefined ||
-        this.confirmation.openPackets > 0,
+      waits: !this.#reading || this.#asking || this.#refusal !== undefined,
       keepAliveTimeoutMs: this.#limits.keepAlive?.timeoutMs,
     });
   }

@@ -378,7 +378,7 @@ export function isMomentary(verdict: Verdict): boolean {
   return verdict.kind === "peer-stalled" && verdict.stalledMs < SLOW_AFTER_MS;
 }
 
-/** Whether a verdict is news after another one. */
+/** Whether a verdict is news after another one: another kind, or no moment any more. */
 export function isNews(before: Verdict, verdict: Verdict): boolean {
   return verdict.kind !== before.kind || (isMomentary(before) && !isMomentary(verdict));
 }

@@ -134,6 +134,8 @@ export class SendWindow {
   #ahead: PacketBatch[] = [];
   #reading = false;
   readonly #readRetry = new Retry();
+  /** Why the last read has failed; undefined: it has not. */
+  readFailure: string | undefined;
   /** Of the present connection, where packets are transformed. */
   #transformer: Transformer | undefined;
 
@@ -159,9 +161,6 @@ export class SendWindow {
   get assignedId(): number {
     return this.#assignedId;
   }
-
-  /** Why the last read has failed; undefined: it has not. */
-  readFailure: string | undefined;
 
   /** How long confirmed packets could not be removed; 0: they can be. */
   stuckMs(nowMs: number): number {

@@ -26,7 +26,8 @@ export const AGAIN_MS = 100;
 const NOT_REPLICATED = "01000";
 /**
  * Where in the server other warnings of that code come from: numbers of transactions that run out,
- * at each commit, and what somebody's trigger has to say. Words are in the server's language.
+ * at each commit, and what somebody's trigger has to say. Words are in the server's language. What
+ * is not known counts as such a wait: it is asked for again, and none is lost.
  */
 const OF_OTHERS = /^(GetNew(Transaction|MultiXact)Id|exec_stmt_raise)$/;
 const WRONG_PASSWORD = "28P01";

@@ -169,6 +169,23 @@ export class Sendq extends RunningProgram {
   }
 }
 
+/** The command in a process that may not have more files open than that. */
+export function withFewFiles(
+  files: number,
+  permissions: readonly string[],
+  args: readonly string[],
+): RunningProgram {
+  const command = [Deno.execPath(), "run", "--quiet", ...permissions, MAIN, ...args];
+  return new RunningProgram(
+    new Deno.Command("sh", {
+      args: ["-c", `ulimit -n ${files}; exec "$@"`, "sh", ...command],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn(),
+  );
+}
+
 /** The packets in a queue's file. */
 export async function packetsIn(queue: string): Promise<number> {
   await using opened = await OutboundQueue.open(queue);

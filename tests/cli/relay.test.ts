@@ -3,7 +3,7 @@ import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
-import { packetsIn, relayPermissions, Sendq } from "./helpers.ts";
+import { packetsIn, relayPermissions, Sendq, withFewFiles } from "./helpers.ts";
 
 /** A program that believes it speaks to its server. */
 class Client implements Disposable {
@@ -394,21 +394,11 @@ Deno.test("relay: clients that take every descriptor do not end the delivery", a
   const listen = freeAddress();
   const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
-  const command = [
-    ...[Deno.execPath(), "run", "--quiet", ...relayPermissions(listen, remote, dir.queue)],
-    ...[new URL("../../src/cli/main.ts", import.meta.url).pathname, "relay"],
-    ...["--listen", listen, "--to", remote, "--queue", dir.queue],
-  ];
-  await using relay = new Deno.Command("sh", {
-    args: ["-c", `ulimit -n 64; exec "$@"`, "sh", ...command],
-    stdin: "null",
-    stderr: "piped",
-  }).spawn();
-  let stderr = "";
-  const reading = (async () => {
-    for await (const text of relay.stderr.pipeThrough(new TextDecoderStream())) stderr += text;
-  })();
-  await until("it listens", () => /listening on/.test(stderr));
+  const permissions = relayPermissions(listen, remote, dir.queue);
+  await using relay = withFewFiles(64, permissions, [
+    ...["relay", "--listen", listen, "--to", remote, "--queue", dir.queue],
+  ]);
+  await relay.says(/listening on/);
   const clients: Client[] = [];
   try {
     const first = await Client.connect(listen);
@@ -423,7 +413,7 @@ Deno.test("relay: clients that take every descriptor do not end the delivery", a
         assert(error instanceof ConnectionReset || error instanceof NotConnected, String(error));
       }
     }
-    await until("some are turned away", () => /clients are turned away/.test(stderr));
+    await relay.says(/clients are turned away/);
     // Nothing of theirs is on disk.
     const ends = clients.map(({ ended }) => ended);
     assert.equal(await within("the first end", Promise.race(ends)), "reset");
@@ -432,16 +422,9 @@ Deno.test("relay: clients that take every descriptor do not end the delivery", a
     await until("the packet", () => server.text === "one\n");
     await first.send("two\n");
     await until("the next one", () => server.text === "one\ntwo\n");
-    relay.kill("SIGTERM");
-    assert.equal((await relay.status).code, 0, stderr);
+    relay.child.kill("SIGTERM");
+    assert.equal(await relay.ended(), 0, relay.stderr);
   } finally {
     for (const client of clients) client[Symbol.dispose]();
-    // Where the test has failed it is alive yet.
-    try {
-      relay.kill("SIGKILL");
-    } catch {
-      // It has ended.
-    }
-    await reading;
   }
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { relayPermissions, sendPermissions, Sendq } from "../cli/helpers.ts";
+import { relayPermissions, sendPermissions, Sendq, withFewFiles } from "../cli/helpers.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -172,38 +172,25 @@ Deno.test("relay --http: clients that take every descriptor leave some to whoeve
   const port = ScriptedServer.freePort();
   const http = `127.0.0.1:${ScriptedServer.freePort()}`;
   const listen = `tcp://127.0.0.1:${port}`;
-  const command = [
-    ...[Deno.execPath(), "run", "--quiet"],
-    ...relayPermissions(listen, remote, directory.queue)
-      .map((flag) => flag.startsWith("--allow-net=") ? `${flag},${http}` : flag),
-    ...[new URL("../../src/cli/main.ts", import.meta.url).pathname, "relay", "--listen", listen],
-    ...["--to", remote, "--queue", directory.queue, "--http", http],
-  ];
-  await using relay = new Deno.Command("sh", {
-    args: ["-c", `ulimit -n 64; exec "$@"`, "sh", ...command],
-    stdin: "null",
-    stderr: "piped",
-  }).spawn();
-  let stderr = "";
-  const reading = (async () => {
-    for await (const text of relay.stderr.pipeThrough(new TextDecoderStream())) stderr += text;
-  })();
+  const permissions = relayPermissions(listen, remote, directory.queue)
+    .map((flag) => flag.startsWith("--allow-net=") ? `${flag},${http}` : flag);
+  await using relay = withFewFiles(64, permissions, [
+    ...["relay", "--listen", listen, "--to", remote, "--queue", directory.queue, "--http", http],
+  ]);
   const clients: Deno.TcpConn[] = [];
   try {
-    await until("it listens", () => /listening on/.test(stderr));
+    await relay.says(/listening on/);
     await until("some are turned away", async () => {
       // It may be reset before Deno has asked for the other end's address.
       await Deno.connect({ hostname: "127.0.0.1", port }).then(
         (one) => clients.push(one),
         () => {},
       );
-      return /clients are turned away/.test(stderr);
+      return /clients are turned away/.test(relay.stderr);
     });
     const readers = Array.from({ length: 3 }, () => answerOf(fetch(`http://${http}/healthz`)));
     for (const { status } of await Promise.all(readers)) assert.equal(status, 200);
   } finally {
     for (const client of clients) client.close();
-    relay.kill("SIGKILL");
-    await reading;
   }
 });
