@@ -16,7 +16,9 @@
  * `--allow-write` for the queue's file and its `.lock` file, and `--allow-ffi` for the C library;
  * where one is missing, `open` says all of them.
  *
- * For drivers, dialers and tools of one's own there is `@sendq/sendq/advanced`.
+ * Beside it: `@sendq/sendq/relay` takes packets from programs that cannot be changed,
+ * `@sendq/sendq/inspect` looks into a queue, and with `@sendq/sendq/advanced` one writes drivers,
+ * dialers and tools of one's own.
  *
  * @example Wait until a packet has arrived
  * ```ts
@@ -55,16 +57,6 @@ export { type CloseOptions, Sender } from "./src/sender/sender.ts";
 export type { RemoteOption, SenderOptions } from "./src/sender/options.ts";
 export type { ViaOptions } from "./src/base/via.ts";
 export type { TlsOptions, TlsSource } from "./src/tls/options.ts";
-export { Relay } from "./src/relay/relay.ts";
-export type {
-  RelayAddress,
-  RelayConnection,
-  RelayListener,
-  RelayOptions,
-  RelayStats,
-  RelayStopOptions,
-  Replies,
-} from "./src/relay/options.ts";
 export { readRunningSender, type SenderReport } from "./src/sender/report.ts";
 export {
   type BytesOrHex,
@@ -113,17 +105,6 @@ export type {
   SyncIn,
 } from "./src/queue/options.ts";
 export type { Condition } from "./src/sender/condition.ts";
-export { QueueInspector } from "./src/queue/inspect/inspector.ts";
-export type {
-  InspectedDeadLetter,
-  InspectedPacket,
-  InspectOptions,
-  Inspector,
-  InspectQuery,
-  InspectRange,
-  QueueCounts,
-} from "./src/queue/inspect/inspection.ts";
-export type { QueueProblem } from "./src/queue/inspect/integrity.ts";
 export type { HostRemote, Remote, UnixRemote } from "./src/base/remote.ts";
 export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
 export type {

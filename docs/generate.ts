@@ -112,7 +112,7 @@ const SECTIONS: readonly Section[] = [
   },
   {
     title: "Relay",
-    words: "`RelayOptions` of `Relay`; the flags are those of `relay`.",
+    words: "`RelayOptions` of `Relay` in `@sendq/sendq/relay`; the flags are those of `relay`.",
     table: RELAY_OPTIONS,
   },
   {

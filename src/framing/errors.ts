@@ -1,7 +1,7 @@
 /**
  * What can be wrong with a stream; see {@linkcode FramingError.reason}.
  *
- * @category Relay
+ * @category Framing
  */
 export type FramingFault =
   | "too-large"
@@ -14,7 +14,7 @@ export type FramingFault =
 /**
  * The input is not what its framing promises, or cannot be framed as asked.
  *
- * @category Relay
+ * @category Framing
  */
 export class FramingError extends Error {
   /** The class by name. */

@@ -22,7 +22,7 @@ import { codecOf } from "./grammar.ts";
  * assert.deepEqual([...packet.subarray(-2)], [0x1c, 0x0d]);
  * ```
  *
- * @category Relay
+ * @category Framing
  */
 export function framePacket(payload: Uint8Array, framing: Framing): Uint8Array {
   const codec = codecOf(framing, "framing");

@@ -6,14 +6,14 @@
 /**
  * Some bytes: as they are, or as pairs of hexadecimal digits, such as `"0d0a"`.
  *
- * @category Relay
+ * @category Framing
  */
 export type BytesOrHex = Uint8Array | string;
 
 /**
  * Packets that each end with the same bytes.
  *
- * @category Relay
+ * @category Framing
  */
 export interface DelimiterFraming {
   /** Says which framing this is. */
@@ -25,7 +25,7 @@ export interface DelimiterFraming {
 /**
  * Packets between start and end bytes.
  *
- * @category Relay
+ * @category Framing
  */
 export interface FrameFraming {
   /** Says which framing this is. */
@@ -51,7 +51,7 @@ export interface FrameFraming {
 /**
  * Packets that say their own length in binary.
  *
- * @category Relay
+ * @category Framing
  */
 export interface LengthFraming {
   /** Says which framing this is. */
@@ -85,7 +85,7 @@ export interface LengthFraming {
 /**
  * Packets that all have the same length, so that nothing has to say it.
  *
- * @category Relay
+ * @category Framing
  */
 export interface FixedFraming {
   /** Says which framing this is. */
@@ -97,7 +97,7 @@ export interface FixedFraming {
 /**
  * A framing as an object.
  *
- * @category Relay
+ * @category Framing
  */
 export type FramingDescription =
   | DelimiterFraming
@@ -110,7 +110,7 @@ export type FramingDescription =
 /**
  * A framing that has a name.
  *
- * @category Relay
+ * @category Framing
  */
 export type FramingName =
   | "lines"
@@ -129,7 +129,7 @@ export type FramingName =
  * How packets are told apart in a stream of bytes: a name, a description as text
  * (`"delimiter:0d0a"`), or as an object. The page on protocols beside the README has them all.
  *
- * @category Relay
+ * @category Framing
  */
 export type Framing =
   | FramingName

@@ -17,7 +17,7 @@ import { codecOf } from "./grammar.ts";
  * - `"skip"`: it is left out, and counted
  * - `"cut"`: only its beginning is taken, as much as fits, and it is counted
  *
- * @category Relay
+ * @category Framing
  */
 export type Oversize = "fail" | "skip" | "cut";
 

@@ -73,34 +73,6 @@ const RESERVED_DESCRIPTORS = 24;
  * stop the relay, or call `Deno.exit`.
  *
  * @category Relay
- * @example Lines from a local program, delivered to a server
- * ```ts
- * import { Relay, Sender } from "@sendq/sendq";
- * import assert from "node:assert/strict";
- *
- * // A server, for this example.
- * const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
- * const served = server.accept().then((connection) => new Response(connection.readable).text());
- *
- * const queue = `${await Deno.makeTempDir()}/outbox.db`;
- * const sender = await Sender.open(queue, `tcp://127.0.0.1:${server.addr.port}`, {
- *   queueOptions: { overflow: "wait" },
- * });
- * const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
- * const relay = new Relay({ sender, listeners: [listener], input: "lines" });
- *
- * // A program that believes it speaks to its server.
- * const client = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
- * await client.write(new TextEncoder().encode("one\ntwo\n"));
- * await client.closeWrite();
- * await client.read(new Uint8Array(1)); // its end: everything is on disk
- * client.close();
- *
- * await relay.stop();
- * await sender.close();
- * assert.equal(await served, "one\ntwo\n");
- * server.close();
- * ```
  */
 export class Relay implements AsyncDisposable {
   readonly #options: RelayOptions;

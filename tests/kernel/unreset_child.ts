@@ -2,7 +2,8 @@
  * A relay whose kernel refuses to reset connections, for accepted_end.test.ts. Prints what it said.
  */
 
-import { Relay, Sender } from "../../mod.ts";
+import { Sender } from "../../mod.ts";
+import { Relay } from "../../src/relay/relay.ts";
 import { type Refusal, refuseCalls } from "./seccomp.ts";
 
 const [libc = "", refusals = "", queue = ""] = Deno.args;

@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { QueueInspector } from "../../mod.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { testUnless } from "../kernel/helpers.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { until } from "../support/until.ts";

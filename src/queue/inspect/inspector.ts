@@ -98,19 +98,6 @@ export let inspectIn: (
  * and `-shm`, where they are not there already: its directory must be writable.
  *
  * @category Queue
- * @example List what waits in a queue
- * ```ts
- * import { OutboundQueue, QueueInspector } from "@sendq/sendq";
- *
- * const path = `${await Deno.makeTempDir()}/outbox.db`;
- * await using queue = await OutboundQueue.open(path);
- * await queue.enqueue("hello\n");
- *
- * using inspector = await QueueInspector.open(path);
- * for await (const { id, bytes, state } of inspector.packets()) {
- *   console.log(id, bytes, state); // 1 6 "waiting"
- * }
- * ```
  */
 export class QueueInspector implements Inspector {
   static {
