@@ -430,6 +430,22 @@ export class OutboundQueue implements AsyncDisposable {
    * @throws {QueueFileError} It failed; what was not put back is still there, and `outcome` is
    *   about that alone.
    * @throws {ClosedError} The queue is closed.
+   * @example What has expired, once more and for an hour at the most
+   * ```ts
+   * import { OutboundQueue } from "@sendq/sendq";
+   *
+   * await using queue = await OutboundQueue.open(`${await Deno.makeTempDir()}/outbox.db`);
+   * for (let afterId = 0;;) {
+   *   const letters = await queue.deadLetters(afterId, 1_000_000);
+   *   for (const { id, reason } of letters) {
+   *     if (reason === "expired") {
+   *       await queue.requeue({ firstId: id, lastId: id }, { ttlMs: 3_600_000 });
+   *     }
+   *     afterId = id;
+   *   }
+   *   if (letters.length === 0) break;
+   * }
+   * ```
    */
   async requeue(range: IdRange, options: RequeueOptions = {}): Promise<RequeuedPackets> {
     checkIdRange(range);

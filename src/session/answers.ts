@@ -61,6 +61,40 @@ export type JudgeAnswer = (answer: Uint8Array, context: AnswerContext) => Answer
  * Confirmation by answers; see `SenderOptions.confirm`.
  *
  * @category Session
+ * @example A server that answers each packet: one that it refuses becomes a dead letter
+ * ```ts
+ * import { OutboundQueue, Sender } from "@sendq/sendq";
+ * import assert from "node:assert/strict";
+ *
+ * // A server that wants nothing but numbers, for this example.
+ * const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const served = (async () => {
+ *   const client = await listener.accept();
+ *   const buffer = new Uint8Array(64);
+ *   for (let length; (length = await client.read(buffer)) !== null;) {
+ *     const packet = new TextDecoder().decode(buffer.subarray(0, length));
+ *     const answer = /^\d+\n$/.test(packet) ? "OK\n" : "ERROR no number\n";
+ *     await client.write(new TextEncoder().encode(answer));
+ *   }
+ *   client.close();
+ * })();
+ *
+ * const queue = await OutboundQueue.open(`${await Deno.makeTempDir()}/outbox.db`);
+ * const sender = await Sender.open(queue, `tcp://127.0.0.1:${listener.addr.port}`, {
+ *   confirm: { framing: "lines", accepted: "OK", refused: /^ERROR/ },
+ * });
+ * await sender.enqueue("21\n");
+ * await sender.enqueue("warm\n");
+ * await sender.drained(); // Both are answered.
+ * await sender.close();
+ *
+ * const [letter] = await queue.deadLetters(0, 1000);
+ * assert.equal(letter?.id, 2);
+ * assert.equal(letter.words, '"ERROR no number"');
+ * await queue.close();
+ * await served;
+ * listener.close();
+ * ```
  */
 export interface AnswerConfirmation {
   /** How answers are told apart: `"lines"`, `"mllp"`, any but `"chunks"`. */

@@ -71,6 +71,34 @@ export interface Heartbeat {
  * What happens on each connection beside its packets; see `SenderOptions.session`.
  *
  * @category Session
+ * @example A login before the first packet, and a word at the end
+ * ```ts
+ * import { Sender } from "@sendq/sendq";
+ * import assert from "node:assert/strict";
+ *
+ * // A server that wants a password, for this example.
+ * const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const served = (async () => {
+ *   const client = await listener.accept();
+ *   await client.read(new Uint8Array(64)); // the login
+ *   await client.write(new TextEncoder().encode("230 welcome\r\n"));
+ *   return await new Response(client.readable).text();
+ * })();
+ *
+ * const sender = await Sender.open({
+ *   queue: `${await Deno.makeTempDir()}/outbox.db`,
+ *   remote: `tcp://127.0.0.1:${listener.addr.port}`,
+ *   session: {
+ *     open: [{ send: "PASS secret\r\n", expect: /^230 .*\r\n/, refuse: /^530 / }],
+ *     close: "QUIT\r\n",
+ *   },
+ * });
+ * await sender.enqueue("temperature 21.5\r\n");
+ * await sender.close();
+ *
+ * assert.equal(await served, "temperature 21.5\r\nQUIT\r\n");
+ * listener.close();
+ * ```
  */
 export interface Session {
   /**

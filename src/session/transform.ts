@@ -38,6 +38,18 @@ export interface TransformConnection {
  * @param connection Where it goes.
  *
  * @category Session
+ * @example A sequence number that begins with 1 on each connection
+ * ```ts
+ * import type { Transform } from "@sendq/sendq";
+ *
+ * // For Sender.open(queue, remote, { transform: numbered })
+ * const numbered: Transform = ({ payload }, { sequence }) => {
+ *   const wire = new Uint8Array(4 + payload.length);
+ *   new DataView(wire.buffer).setUint32(0, sequence);
+ *   wire.set(payload, 4);
+ *   return wire;
+ * };
+ * ```
  */
 export type Transform = (packet: StoredPacket, connection: TransformConnection) => Uint8Array;
 

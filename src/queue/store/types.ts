@@ -92,7 +92,7 @@ export interface DeadLetter {
   readonly sent: boolean;
   /** In how many connections it was tried, where that was counted; else 0. */
   readonly attempts: number;
-  /** What the server said to it, or why else it could not be sent, where that is known. */
+  /** What the server said to it, in quotes, or why else it could not be sent; where known. */
   readonly words: string | undefined;
   /** Its bytes; of a damaged one what was found, perhaps none. */
   readonly payload: Uint8Array;
