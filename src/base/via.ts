@@ -110,6 +110,7 @@ function endOf(text: string): { readonly hostname: string; readonly port: number
 }
 
 function split(text: string, option: string): ProxyCredentials {
+  if (/[\r\n]/.test(text)) throw wrong("must be one line, USER:PASSWORD", option);
   const colon = text.indexOf(":");
   if (colon < 1) throw wrong("must be USER:PASSWORD", option);
   return { username: text.slice(0, colon), password: text.slice(colon + 1) };

@@ -147,6 +147,7 @@ Deno.test("--check says a mistake once, and nothing of what would follow from it
   using routes = new Routes("");
   const cases: [object, RegExp][] = [
     [{ relay: { listen: ["127.0.0.1:4001"] } }, /^relay\.listen\[0\]: "127\.0\.0\.1:4001" /],
+    [{ session: { open: [{ expect: "/OK/" }] } }, /^session\.open\[0\]\.expect: a pattern is \{/],
     [{ session: { open: [{ expect: { regexp: "(" } }] } }, /^session\.open\[0\]\.expect: invalid /],
     [{ session: { heartbeat: { expect: "x" } } }, /^session\.heartbeat: "send" is missing /],
     [{ confirm: { framing: "lines", accepted: "OK" } }, /^confirm: "level" is missing /],

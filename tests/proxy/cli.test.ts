@@ -142,6 +142,8 @@ Deno.test("wrong options of the way are named by their flags, and show no secret
   using dir = new TempDir();
   const credentials = dir.file("credentials");
   Deno.writeTextFileSync(credentials, "hush\n");
+  const twoLines = dir.file("two-lines");
+  Deno.writeTextFileSync(twoLines, "user:hush\n# of the proxy\n");
   const via = ["--via", "socks5://localhost:1080"];
   const cases: [args: string[], words: RegExp, remote?: string][] = [
     [["--via", "proxy:1080"], /--via must be socks5:\/\/HOST:PORT or http:\/\/HOST:PORT, with/],
@@ -149,6 +151,7 @@ Deno.test("wrong options of the way are named by their flags, and show no secret
     [["--via", "socks5://u:hush@proxy"], /--via must be socks5/],
     [["--via", "socks5://hush@proxy:1"], /--via must be USER:PASSWORD/],
     [[...via, "--via-credentials-file", credentials], /--via-credentials-file must be USER:PASS/],
+    [[...via, "--via-credentials-file", twoLines], /-file must be one line, USER:PASSWORD/],
     [[...via, "--via-credentials-file", dir.file("none")], /-file: .*none cannot be read: No such/],
     [["--via-credentials-file", credentials], /--via-credentials-file needs --via/],
     [["--via-handshake-timeout", "5s"], /--via-handshake-timeout needs --via/],

@@ -204,7 +204,15 @@ const FORMS = { file: '{ "file": "PATH" }', regexp: '{ "regexp": "SOURCE" }' } a
 
 /** @param forms What may stand there besides text. */
 function typedOf(value: unknown, forms: readonly (keyof typeof FORMS)[]): Typed {
-  if (typeof value === "string") return unescape(value);
+  if (typeof value === "string") {
+    // Taken as text, what the command's options take for a pattern would wait for its slashes.
+    if (forms.includes("regexp") && /^\/.+\/$/s.test(value)) {
+      throw new InvalidArgumentError(
+        `A pattern is ${FORMS.regexp} here. Text that begins with / is \\\\x2f.`,
+      );
+    }
+    return unescape(value);
+  }
   const [[name, text] = [], ...others] = isObject(value) ? Object.entries(value) : [];
   const form = forms.find((form) => form === name);
   if (form !== undefined && others.length === 0 && typeof text === "string" && text !== "") {
