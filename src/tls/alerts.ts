@@ -65,10 +65,14 @@ export function alertName(number: number): string {
   return ALERTS.find(([known]) => known === number)?.[1] ?? `Alert${number}`;
 }
 
-/** The server has shown a certificate, and cannot sign with its key. */
-export function keyNotProven(cause: unknown): WireError {
+/**
+ * The server has shown a certificate, and cannot sign with its key.
+ *
+ * @param or What else it may be.
+ */
+export function keyNotProven(cause: unknown, or = ""): WireError {
   const words = "the server does not prove that it holds the key of the certificate that it shows";
-  return wireError("TLS_KEY_NOT_PROVEN", words, cause);
+  return wireError("TLS_KEY_NOT_PROVEN", words + or, cause);
 }
 
 /** What an alert means where more is known of the connection than the alert alone says. */

@@ -258,12 +258,26 @@ export function refusalOf(
     );
   }
   const where = ca === undefined ? "the certificates that Deno trusts" : "tls.ca";
-  if (named.length > 0 && !named.some(({ publicKey }) => own.verify(publicKey))) {
-    return say(
-      "CERT_SIGNATURE_FAILURE",
-      `the server's certificate names ${oneLine(issuer)} as its issuer, and was not signed by ` +
-        "the one of that name in tls.ca",
+  // What OpenSSL says of anything but trust is the very fault.
+  if (cause.code === "CERT_VERIFY_FAILED" && !TRUST.test(cause.message)) return cause;
+  if (named.length > 0) {
+    // A root beside them says nothing by its own signature.
+    const links = chain.filter((it) => it === own || it.issuer !== it.subject);
+    const signed = named.some((by) =>
+      links.some((it) => it.issuer === by.subject && mayBeSignedBy(it, by))
     );
+    return signed
+      ? say(
+        "CERT_VERIFY_FAILED",
+        `the server's certificate, of ${nameOf(own)}, was issued by one of tls.ca; what is not ` +
+          "taken is its use (extendedKeyUsage, CA:TRUE, nameConstraints), or its kind of key or " +
+          "signature",
+      )
+      : say(
+        "CERT_SIGNATURE_FAILURE",
+        `the server's certificate names ${oneLine(issuer)} as its issuer, and was not signed by ` +
+          "the one of that name in tls.ca, or in a way that is not known here (RSA-PSS, Ed448)",
+      );
   }
   if (own.issuer === own.subject) {
     return say(
@@ -277,6 +291,18 @@ export function refusalOf(
     `the server's certificate, of ${nameOf(own)}, was issued by ${oneLine(issuer)}, who is not ` +
       `among ${where}` + (chain.length > 1 ? "" : ", or the server leaves out one between them"),
   );
+}
+
+/** Of the words that OpenSSL has for a certificate that nobody vouches for. */
+const TRUST = /issuer|self.signed|first certificate|signature failure/;
+
+/** Deno cannot check every kind of signature: of some it says no, of some it throws. */
+function mayBeSignedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  try {
+    return certificate.verify(issuer.publicKey);
+  } catch {
+    return true;
+  }
 }
 
 function nameOf(certificate: X509Certificate | undefined): string {

@@ -81,6 +81,19 @@ const CASES: readonly Case[] = [
     words: /is signed by itself .* by tls\.fingerprints, SHA-256 ([0-9A-F]{2}:){31}/,
   },
   {
+    name: "a certificate for clients, by an authority that is trusted",
+    certificate: "purpose",
+    code: "CERT_VERIFY_FAILED",
+    words: /was issued by one of tls\.ca; .*extendedKeyUsage|: unsuitable certificate purpose/,
+  },
+  {
+    name: "the same, by an authority whose kind of key Deno cannot check",
+    certificate: "curved",
+    tls: { ca: pem("curve.pem") },
+    code: "CERT_VERIFY_FAILED",
+    words: /was issued by one of tls\.ca; .*extendedKeyUsage|: unsuitable certificate purpose/,
+  },
+  {
     name: "another fingerprint",
     tls: { fingerprints: ["00".repeat(32)] },
     code: "TLS_FINGERPRINT",
@@ -206,6 +219,20 @@ for (const { library, obstacle, dial } of LIBRARIES) {
     );
   }
 }
+
+testUnless(
+  noOpenssl(),
+  "a certificate that Deno cannot read is not told from a key that is not there, and said so",
+  async () => {
+    await using openssl = await OpensslServer.start({ certificate: "unknown" });
+    for (const tls of [{}, { fingerprints: [SERVER_SHA256] }]) {
+      await assert.rejects(dialTls(openssl.port, tls), {
+        code: "TLS_KEY_NOT_PROVEN",
+        message: /that it shows, or Deno cannot read that \(.* an unknown critical extension\)/,
+      });
+    }
+  },
+);
 
 for (const { library, obstacle, dial } of LIBRARIES) {
   testUnless(
