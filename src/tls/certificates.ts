@@ -73,18 +73,29 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
   };
 }
 
+/** Kinds and curves of the keys that Deno's own TLS library signs with. */
+const KEYS_OF_DENO: ReadonlySet<string> = new Set(
+  ["rsa", "ed25519", "prime256v1", "secp384r1", "secp521r1"],
+);
+
 /**
- * Checks that KeyUpdates may be asked for.
+ * Checks what depends on the TLS library: OpenSSL's where the reader is asked, or Deno's.
  *
- * @throws {OptionError} Not with these versions.
+ * @throws {OptionError} It cannot do with these.
  */
-export function assertHasKeyUpdates({ maxVersion }: CheckedTlsOptions): void {
-  if (maxVersion !== "TLSv1.2") return;
-  throw new OptionError(
-    "tls.maxVersion",
-    maxVersion,
-    'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer',
-  );
+export function assertUsableBy(asksReader: boolean | undefined, checked: CheckedTlsOptions): void {
+  const { maxVersion, key } = checked;
+  if (asksReader && maxVersion === "TLSv1.2") {
+    throw new OptionError(
+      "tls.maxVersion",
+      maxVersion,
+      'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer',
+    );
+  }
+  if (asksReader || key === undefined) return;
+  const { asymmetricKeyType = "", asymmetricKeyDetails } = createPrivateKey(key);
+  const kind = asymmetricKeyDetails?.namedCurve ?? asymmetricKeyType;
+  if (!KEYS_OF_DENO.has(kind)) refuse("tls.key", `is of a kind that cannot be used (${kind})`);
 }
 
 /** When the first of them expires, in milliseconds since 1970. */

@@ -9,7 +9,7 @@ import { onAbort, unlessAborted } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import {
-  assertHasKeyUpdates,
+  assertUsableBy,
   type CheckedTlsOptions,
   checkTlsOptions,
   refusalOf,
@@ -71,7 +71,7 @@ export async function tlsDialer(
       ? await givenWithin(tls, optionsTimeoutMs, clock, signal)
       : tls;
     const checked = checkTlsOptions(options);
-    if (readingEngineOf !== undefined) assertHasKeyUpdates(checked);
+    assertUsableBy(readingEngineOf !== undefined, checked);
     return checked;
   };
   const checked = await present(signal);

@@ -654,6 +654,31 @@ for (const [name, options, option, words] of BAD) {
   });
 }
 
+testUnless(
+  noOpenssl(),
+  "a key that only OpenSSL signs with is refused before anything is connected, but for the reader",
+  async () => {
+    for (
+      const [kind, ...how] of [["ed448"], ["secp256k1", "-pkeyopt", "ec_paramgen_curve:secp256k1"]]
+    ) {
+      const args = ["req", "-x509", "-nodes", "-keyout", "-", "-subj", "/CN=client", "-newkey"];
+      const { stdout } = await new Deno.Command("openssl", {
+        args: [...args, how.length > 0 ? "ec" : kind ?? "", ...how],
+        stderr: "null",
+      }).output();
+      const both = new TextDecoder().decode(stdout);
+      const tls = { ...AUTHORITY, cert: both, key: both };
+      await assert.rejects(dialTls(1, tls), {
+        name: "OptionError",
+        option: "tls.key",
+        message: new RegExp(`is of a kind that cannot be used \\(${kind}\\)`),
+      });
+      await using openssl = await OpensslServer.start({ certificate: "server" });
+      if (noLibssl() === undefined) (await dialReading(openssl.port, tls)).abort();
+    }
+  },
+);
+
 Deno.test("a file that has the key beside the certificate is taken for both", () => {
   const both = `\ufeffSome words\n${CLIENT.cert}${CLIENT.key}${AUTHORITY.ca}`;
   const checked = checkTlsOptions({ cert: both, key: both });

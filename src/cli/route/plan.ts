@@ -231,10 +231,9 @@ export async function tlsProblems(routes: readonly PlannedRoute[]): Promise<Prob
   for (const { plan, needs, values } of routes) {
     const { tls } = tlsOptionsOf(plan.options);
     if (tls === undefined || missingFlags({ files: needs.files ?? [] }).length > 0) continue;
-    const { assertHasKeyUpdates, checkTlsOptions } = await import("../../tls/certificates.ts");
+    const { assertUsableBy, checkTlsOptions } = await import("../../tls/certificates.ts");
     try {
-      const checked = checkTlsOptions(await tls());
-      if (limitsOf(senderOptionsOf(plan)).reads) assertHasKeyUpdates(checked);
+      assertUsableBy(limitsOf(senderOptionsOf(plan)).reads, checkTlsOptions(await tls()));
     } catch (error) {
       problems.push(problemOf(error, values, values.get("remote")?.offset ?? 0));
     }
