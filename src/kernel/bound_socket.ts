@@ -14,11 +14,7 @@ import { mayReach, type Source } from "./source.ts";
 import type { ByteConn } from "./tcp_wire.ts";
 import { NO_PORT } from "./wire_error.ts";
 
-/**
- * `node:net` says that a write is over once all of it was taken, and until then nothing of it is
- * watched. So small a write finds room at once where nothing is under way, whatever SO_SNDBUF is
- * (kernel_facts, section 8).
- */
+/** Until all of a write is taken nothing of it is watched: this finds room (kernel_facts, 8). */
 const MAX_WRITE_BYTES = 4096;
 
 /**
@@ -41,7 +37,7 @@ export function connectFrom(
   if (!mayReach(source, hostname)) {
     throw new WireError(
       "EAFNOSUPPORT",
-      `${hostname} cannot be reached from ${source.hostname}: one is IPv4, the other is IPv6`,
+      `${hostname} cannot be reached from ${source.hostname}: one is IPv4, the other is IPv6, or it has a zone`,
     );
   }
   return new Promise((resolve, reject) => {

@@ -10,7 +10,7 @@ export interface Source {
   readonly hostname: string;
   /** 0: any that is free. */
   readonly port: number;
-  /** Only a server with an address of the same kind can be reached from it. */
+  /** That of each server that it reaches. */
   readonly family: 4 | 6;
 }
 
@@ -56,8 +56,9 @@ export function isAddress(hostname: string): boolean {
   return parseIpAddress(hostname) !== undefined;
 }
 
-/** Whether a server can be reached from a source: a name may have addresses of both kinds. */
+/** Whether a server can be reached from there: Deno's bound sockets know no zone. */
 export function mayReach({ family }: Source, hostname: string): boolean {
   const address = parseIpAddress(hostname);
-  return address === undefined || isIpv4(address) === (family === 4);
+  return address === undefined ||
+    (isIpv4(address) === (family === 4) && !hostname.includes("%"));
 }

@@ -58,7 +58,7 @@ export function wayNeeds(
     throw new OptionError(
       "source",
       given,
-      `must be of the same kind as ${far.hostname}: one is IPv4, the other is IPv6`,
+      `must be of the same kind as ${far.hostname}: one is IPv4, the other is IPv6, or it has a zone`,
     );
   }
   // With a source a name is looked up for every port of the host.

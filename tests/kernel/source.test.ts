@@ -47,6 +47,8 @@ Deno.test("a source is an address, perhaps with a port", () => {
   assert.equal(mayReach(parseSource("192.0.2.1"), "::1"), false);
   assert.equal(mayReach(parseSource("::1"), "192.0.2.7"), false);
   assert.equal(mayReach(parseSource("::1"), "legacy"), true);
+  // node:net connects to such an address without its zone, which no kernel does.
+  assert.equal(mayReach(parseSource("2001:db8::1"), "fe80::1%eth0"), false);
 });
 
 testUnless(noKernel, "source: bytes and counters are those of any other wire", async () => {
