@@ -50,13 +50,10 @@ const ALERTS: readonly (readonly [number: number, name: string, words?: string])
   ],
   [71, "InsufficientSecurity", "the server wants stronger cipher suites than ours"],
   [80, "InternalError"],
-  [86, "InappropriateFallback"],
   [90, "UserCanceled"],
   [109, "MissingExtension"],
   [110, "UnsupportedExtension"],
   [112, "UnrecognisedName", "the server knows no such name: set tls.serverName"],
-  [113, "BadCertificateStatusResponse"],
-  [115, "UnknownPSKIdentity"],
   [116, "CertificateRequired", "the server wants a certificate of ours: set tls.cert and tls.key"],
   [120, "NoApplicationProtocol", "the server takes none of the protocols of tls.alpn"],
 ];
@@ -65,43 +62,29 @@ export function alertName(number: number): string {
   return ALERTS.find(([known]) => known === number)?.[1] ?? `Alert${number}`;
 }
 
-/**
- * The server has shown a certificate, and cannot sign with its key.
- *
- * @param or What else it may be.
- */
-export function keyNotProven(cause: unknown, or = ""): WireError {
-  const words = "the server does not prove that it holds the key of the certificate that it shows";
-  return wireError("TLS_KEY_NOT_PROVEN", words + or, cause);
+/** The server has shown a certificate, and its signature is not by the key of that. */
+export function keyNotProven(cause: unknown): WireError {
+  const words = "the server does not prove that it holds the key of the certificate that it " +
+    "shows, or that cannot be read here (RSA below 2048 bits, an unknown critical extension)";
+  return wireError("TLS_KEY_NOT_PROVEN", words, cause);
 }
 
 /** What an alert means where more is known of the connection than the alert alone says. */
 const RENEGOTIATION = "the server wants to agree anew on a connection that is up (renegotiation " +
   "of TLS 1.2), which is not done here: let it speak TLS 1.3";
+const NOT_THIS_KIND = "takes no signature of the kind that tls.key makes";
 const WORDS_WITH_CERTIFICATE: ReadonlyMap<string, string> = new Map([
   [
     "HandshakeFailure",
-    "the server has no cipher suite in common with us, or (in TLS 1.2) takes no signature of the " +
-    "kind that tls.key makes",
+    `the server has no cipher suite in common with us, or (in TLS 1.2) ${NOT_THIS_KIND}`,
   ],
-  [
-    "CertificateRequired",
-    "the server wants a certificate of ours, and takes no signature of the kind that tls.key makes",
-  ],
+  ["CertificateRequired", `the server wants a certificate of ours, and ${NOT_THIS_KIND}`],
 ]);
-
-/** What is known of a connection that an alert came on. */
-export interface AlertContext {
-  /** The handshake was over. */
-  readonly isUp?: boolean;
-  /** We have a certificate to show. */
-  readonly hasCertificate?: boolean;
-}
 
 /** What the TLS library says of an alert, in words; `undefined`: it is no alert of the server. */
 export function alertWords(
   message: string,
-  { isUp = false, hasCertificate = false }: AlertContext = {},
+  { isUp = false, hasCertificate = false } = {},
 ): { readonly code: string; readonly words: string } | undefined {
   const name = /received fatal alert: (\w+)/.exec(message)?.[1];
   if (name === undefined) return undefined;

@@ -52,8 +52,7 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
   if (ca !== undefined && fingerprints !== undefined) {
     refuse(
       "tls.fingerprints",
-      "cannot be combined with tls.ca: a fingerprint says which certificate is trusted, " +
-        "whoever issued it",
+      "cannot be combined with tls.ca: whoever has issued it, that certificate is trusted",
     );
   }
   const tooLong = given.alpn?.find((name) => new TextEncoder().encode(name).length > ALPN_BYTES);
@@ -73,29 +72,22 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
   };
 }
 
-/** Kinds and curves of the keys that Deno's own TLS library signs with. */
-const KEYS_OF_DENO: ReadonlySet<string> = new Set(
-  ["rsa", "ed25519", "prime256v1", "secp384r1", "secp521r1"],
-);
+/** Kinds and curves of keys that Deno's TLS library signs with. */
+const DENO_SIGNS_WITH = /^(rsa|ed25519|prime256v1|secp(384|521)r1)$/;
 
-/**
- * Checks what depends on the TLS library: OpenSSL's where the reader is asked, or Deno's.
- *
- * @throws {OptionError} It cannot do with these.
- */
-export function assertUsableBy(asksReader: boolean | undefined, checked: CheckedTlsOptions): void {
-  const { maxVersion, key } = checked;
+/** Checks what depends on the TLS library: OpenSSL's, which asks the reader, or Deno's. */
+export function assertUsableBy(
+  asksReader: boolean | undefined,
+  { maxVersion, key }: CheckedTlsOptions,
+): void {
   if (asksReader && maxVersion === "TLSv1.2") {
-    throw new OptionError(
-      "tls.maxVersion",
-      maxVersion,
-      'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer',
-    );
+    const words = 'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate';
+    throw new OptionError("tls.maxVersion", maxVersion, words);
   }
   if (asksReader || key === undefined) return;
   const { asymmetricKeyType = "", asymmetricKeyDetails } = createPrivateKey(key);
   const kind = asymmetricKeyDetails?.namedCurve ?? asymmetricKeyType;
-  if (!KEYS_OF_DENO.has(kind)) refuse("tls.key", `is of a kind that cannot be used (${kind})`);
+  if (!DENO_SIGNS_WITH.test(kind)) refuse("tls.key", `is of a kind that cannot be used (${kind})`);
 }
 
 /** When the first of them expires, in milliseconds since 1970. */
@@ -199,27 +191,14 @@ function fingerprintOf(text: string): string {
 export function assertPinned(chain: readonly X509Certificate[], pins: readonly string[]): void {
   const [shown] = chain;
   if (shown !== undefined && pins.includes(shown.fingerprint256.replaceAll(":", ""))) return;
-  const words = shown === undefined
-    ? "the server showed no certificate"
-    : "the server shows another certificate than those of tls.fingerprints: " + described(shown);
-  throw wireError("TLS_FINGERPRINT", words);
-}
-
-/** `"CN=logs.example (DNS:logs.example), issued by CN=our CA, valid …, SHA-256 …"` */
-function described(certificate: X509Certificate): string {
-  const { subjectAltName, validFrom, validTo, fingerprint256 } = certificate;
-  const names = subjectAltName ?? "no names";
-  return `${nameOf(certificate)} (${names}), issued by ${oneLine(certificate.issuer)}, ` +
-    `valid from ${day(validFrom)} to ${day(validTo)}, SHA-256 ${fingerprint256}`;
-}
-
-/** What a server's certificates are held against. */
-interface Expectations {
-  /** The name or address that it has to be for. */
-  readonly expectedName: string;
-  /** Whom we trust; undefined: whom Deno trusts. */
-  readonly ca: readonly string[] | undefined;
-  readonly wallMs: number;
+  if (shown === undefined) throw wireError("TLS_FINGERPRINT", "the server showed no certificate");
+  const { subjectAltName = "no names", issuer, validFrom, validTo, fingerprint256 } = shown;
+  throw wireError(
+    "TLS_FINGERPRINT",
+    `the server shows another certificate than those of tls.fingerprints: ${nameOf(shown)} ` +
+      `(${subjectAltName}), issued by ${oneLine(issuer)}, valid from ${day(validFrom)} to ` +
+      `${day(validTo)}, SHA-256 ${fingerprint256}`,
+  );
 }
 
 /**
@@ -230,22 +209,27 @@ interface Expectations {
  */
 export function refusalOf(
   chain: readonly X509Certificate[],
-  { expectedName, ca, wallMs }: Expectations,
+  { expectedName, ca }: { readonly expectedName: string; readonly ca?: string[] },
+  wallMs: number,
   cause: WireError,
 ): WireError {
   const [own] = chain;
   if (own === undefined) return cause;
   const say = (code: string, words: string) => wireError(code, words, cause);
+  const which = (certificate: X509Certificate) =>
+    `${certificate === own ? "the server's" : "its issuer's"} certificate, of ${
+      nameOf(certificate)
+    },`;
   for (const certificate of chain) {
-    const whose = certificate === own ? "the server's certificate" : "its issuer's certificate";
-    const which = `${whose}, of ${nameOf(certificate)},`;
     const { validFrom, validTo } = certificate;
     if (wallMs > Date.parse(validTo)) {
-      return say("CERT_HAS_EXPIRED", `${which} expired on ${day(validTo)}: it has to be renewed`);
+      const words = `${which(certificate)} expired on ${day(validTo)}: it has to be renewed`;
+      return say("CERT_HAS_EXPIRED", words);
     }
     if (wallMs < Date.parse(validFrom)) {
-      const clock = `this host's clock says ${day(wallMs)}: is that right?`;
-      return say("CERT_NOT_YET_VALID", `${which} is not valid before ${day(validFrom)}; ${clock}`);
+      const words = `${which(certificate)} is not valid before ${day(validFrom)}; this host's ` +
+        `clock says ${day(wallMs)}: is that right?`;
+      return say("CERT_NOT_YET_VALID", words);
     }
   }
   const trusted = (ca ?? []).map((pem) => new X509Certificate(pem));
@@ -256,11 +240,9 @@ export function refusalOf(
     const words = `the certificate of ${nameOf(stale)} in tls.ca expired on ${day(stale.validTo)}`;
     return say("CA_HAS_EXPIRED", words);
   }
-  const matches = isIP(expectedName) === 0
-    ? own.checkHost(expectedName) !== undefined
-    : own.checkIP(expectedName) !== undefined;
-  const vouched = ca === undefined || named.length > 0;
-  if (!matches && (vouched || cause.code.includes("ALTNAME"))) {
+  const match = isIP(expectedName) === 0 ? own.checkHost(expectedName) : own.checkIP(expectedName);
+  const vouched = ca === undefined || named.length > 0 || cause.code.includes("ALTNAME");
+  if (match === undefined && vouched) {
     const names = own.subjectAltName ?? `nobody by name (subject ${nameOf(own)})`;
     return say(
       "HOSTNAME_MISMATCH",
@@ -268,47 +250,41 @@ export function refusalOf(
         "a name of it if this is the right server",
     );
   }
-  const where = ca === undefined ? "the certificates that Deno trusts" : "tls.ca";
-  // What OpenSSL says of anything but trust is the very fault.
-  if (cause.code === "CERT_VERIFY_FAILED" && !TRUST.test(cause.message)) return cause;
+  // OpenSSL names the very fault, unless it is one of trust.
+  const ofTrust = /issuer|self.signed|first certificate|signature failure/.test(cause.message);
+  if (cause.code === "CERT_VERIFY_FAILED" && !ofTrust) return cause;
   if (named.length > 0) {
-    // A root beside them says nothing by its own signature.
-    const links = chain.filter((it) => it === own || it.issuer !== it.subject);
-    const signed = named.some((by) =>
-      links.some((it) => it.issuer === by.subject && mayBeSignedBy(it, by))
-    );
-    return signed
+    // A root beside its own says nothing by its signature.
+    const issued = chain.filter((it) => it === own || it.issuer !== it.subject);
+    return named.some((by) => issued.some((it) => it.issuer === by.subject && maySign(by, it)))
       ? say(
         "CERT_VERIFY_FAILED",
-        `the server's certificate, of ${nameOf(own)}, was issued by one of tls.ca; what is not ` +
-          "taken is its use (extendedKeyUsage, CA:TRUE, nameConstraints), or its kind of key or " +
-          "signature",
+        `${which(own)} was issued by one of tls.ca; not taken is its use (extendedKeyUsage, ` +
+          "CA:TRUE, nameConstraints), or its kind of key or signature",
       )
       : say(
         "CERT_SIGNATURE_FAILURE",
-        `the server's certificate names ${oneLine(issuer)} as its issuer, and was not signed by ` +
-          "the one of that name in tls.ca, or in a way that is not known here (RSA-PSS, Ed448)",
+        `${which(own)} names ${oneLine(issuer)} as its issuer, and was not signed by ` +
+          "the one of that name in tls.ca, or in a way unknown here (RSA-PSS, Ed448)",
       );
   }
+  const where = ca === undefined ? "the certificates that Deno trusts" : "tls.ca";
   if (own.issuer === own.subject) {
     return say(
       "DEPTH_ZERO_SELF_SIGNED_CERT",
-      `the server's certificate, of ${nameOf(own)}, is signed by itself and is not among ` +
-        `${where}: trust it by tls.fingerprints, SHA-256 ${own.fingerprint256}`,
+      `${which(own)} is signed by itself and is not among ${where}: trust it by ` +
+        `tls.fingerprints, SHA-256 ${own.fingerprint256}`,
     );
   }
   return say(
     "UNABLE_TO_GET_ISSUER_CERT",
-    `the server's certificate, of ${nameOf(own)}, was issued by ${oneLine(issuer)}, who is not ` +
-      `among ${where}` + (chain.length > 1 ? "" : ", or the server leaves out one between them"),
+    `${which(own)} was issued by ${oneLine(issuer)}, who is not among ${where}` +
+      (chain.length > 1 ? "" : ", or the server leaves out one between them"),
   );
 }
 
-/** Of the words that OpenSSL has for a certificate that nobody vouches for. */
-const TRUST = /issuer|self.signed|first certificate|signature failure/;
-
-/** Deno cannot check every kind of signature: of some it says no, of some it throws. */
-function mayBeSignedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+/** Deno cannot check each kind of signature: to some it says no, at some it throws. */
+function maySign(issuer: X509Certificate, certificate: X509Certificate): boolean {
   try {
     return certificate.verify(issuer.publicKey);
   } catch {

@@ -8,19 +8,14 @@ import { formatRemote } from "../base/remote.ts";
 import { onAbort, unlessAborted } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
-import {
-  assertUsableBy,
-  type CheckedTlsOptions,
-  checkTlsOptions,
-  refusalOf,
-} from "./certificates.ts";
+import { assertUsableBy, checkTlsOptions, refusalOf } from "./certificates.ts";
 import { type EngineFactory, type EngineOptions, nameOnCertificates } from "./engine.ts";
 import { nodeEngine } from "./node_engine.ts";
 import type { TlsOptions, TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
 
 const OPTIONS_MS = 10_000;
-/** How long it may take to fetch the certificate of a server that was refused. */
+/** For the certificate of a server that was refused. */
 const LOOK_MS = 3000;
 
 /** A {@linkcode Dialer} whose wires are {@linkcode TlsWire}s. */
@@ -30,18 +25,10 @@ export interface TlsDialer extends Dialer {
 
 export interface TlsDialerOptions {
   readonly tcp: TcpDialerOptions;
-  /**
-   * What connects to there.
-   *
-   * @default {undefined} a `tcpDialer` of `tcp`
-   */
+  /** What connects to there, in the place of a `tcpDialer` of `tcp`. */
   readonly inner?: TcpDialer;
   readonly tls: TlsSource;
-  /**
-   * How long `tls` may take where it is a function.
-   *
-   * @default {10_000}
-   */
+  /** How long `tls` may take where it is a function: 10 s unless given. */
   readonly optionsTimeoutMs?: number;
   /** Ends the first wait for it. */
   readonly signal?: AbortSignal | undefined;
@@ -79,7 +66,12 @@ export async function tlsDialer(
   return {
     remote: formatRemote({ hostname: tcp.hostname, port: tcp.port, scheme: "tls" }),
     async dial(signal, onLookedUp, onHandshake) {
-      const options = typeof tls === "function" ? await renewed(() => present(signal)) : checked;
+      const options = typeof tls === "function"
+        ? await present(signal).catch((error) => {
+          // What is wrong with new certificates may be right at the next attempt.
+          throw unusable(error);
+        })
+        : checked;
       const wire = await inner.dial(signal, onLookedUp, onHandshake);
       const { handshakeTimeoutMs, acceptMs, fingerprints } = options;
       onHandshake?.(handshakeTimeoutMs + acceptMs + LOOK_MS);
@@ -181,15 +173,6 @@ function unusable(error: unknown): WireError {
   );
 }
 
-/** What is wrong with new certificates may be right at the next attempt. */
-async function renewed(present: () => Promise<CheckedTlsOptions>): Promise<CheckedTlsOptions> {
-  try {
-    return await present();
-  } catch (error) {
-    throw unusable(error);
-  }
-}
-
 /**
  * Why a certificate was refused. The TLS library does not say, and gives no certificate
  * with its refusal: it is fetched over a second connection, which carries nothing.
@@ -221,11 +204,7 @@ async function inWords(
     if (failure instanceof WireError && failure.code === "TLS_KEY_NOT_PROVEN") return failure;
     return error; // The first refusal says less, and is true.
   }
-  return refusalOf(
-    chain,
-    { expectedName: options.expectedName, ca: options.ca, wallMs: clock.wallMs() },
-    error,
-  );
+  return refusalOf(chain, options, clock.wallMs(), error);
 }
 
 /** By the names that the TLS library has for a certificate that it does not take. */

@@ -27,20 +27,16 @@ const PING_AFTER_MS = 100;
  * The timer pings only while fewer than this are unanswered. A peer that reads slowly is asked
  * again when it has answered: then one ping stands for everything that was sent meanwhile.
  *
- * The pings for so many bytes know no such bound: a peer that reads megabytes slowly answers
- * nothing until it comes to a ping, and with the next one behind everything it would be called
- * stalled. They are bounded all the same, by both kernels' buffers, for each stands behind
- * 64 KiB that nobody has read; three requests for that are 1 byte in 800.
+ * Those of `PING_AFTER_BYTES` go on: without them a slow reader of megabytes would be called
+ * stalled. Both kernels' buffers bound them.
  */
 const MAX_PINGS_OF_TIMER = 8;
-
-/** Sends so many requests, behind everything that was written. */
-type Ask = (count: number) => void;
 
 /** How far the peer's program has read, on one connection. */
 export class Reading {
   readonly #clock: Clock;
-  readonly #ask: Ask;
+  /** Sends so many requests, behind everything that was written. */
+  readonly #ask: (count: number) => void;
   /** Those that are not confirmed: where in the data each stands, and after how many answers. */
   readonly #pings: { readonly bytes: number; readonly answers: number }[] = [];
   #requests = 0;
@@ -53,7 +49,7 @@ export class Reading {
   #cancelTimer: (() => void) | undefined;
   #ended = false;
 
-  constructor({ clock, ask }: { readonly clock: Clock; readonly ask: Ask }) {
+  constructor({ clock, ask }: { clock: Clock; ask: (count: number) => void }) {
     this.#clock = clock;
     this.#ask = ask;
   }

@@ -45,9 +45,6 @@ const ALERT_BEFORE_RESET_MS = 250;
 const DROPPED_CHECK_MS = 1000;
 /** What the library says of everything that it cannot verify. */
 const UNVERIFIED = "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
-/** Of such a certificate it checks no signature. */
-const UNREADABLE =
-  ", or Deno cannot read that (RSA below 2048 bits, an unknown critical extension)";
 
 /** An established connection over TLS; made by `tlsDialer`. */
 export class TlsWire implements Wire {
@@ -487,7 +484,7 @@ export class TlsWire implements Wire {
       return wireError(alert.code, alert.words + ours, error);
     }
     // Without a chain to verify, only the signature of the handshake is left to fail.
-    if (named === UNVERIFIED && !this.#options.verified) return keyNotProven(error, UNREADABLE);
+    if (named === UNVERIFIED && !this.#options.verified) return keyNotProven(error);
     const code = named ?? "TLS_ERROR";
     return wireError(code, `TLS failed: ${messageOf(error)}`, error);
   }

@@ -228,7 +228,7 @@ testUnless(
     for (const tls of [{}, { fingerprints: [SERVER_SHA256] }]) {
       await assert.rejects(dialTls(openssl.port, tls), {
         code: "TLS_KEY_NOT_PROVEN",
-        message: /that it shows, or Deno cannot read that \(.* an unknown critical extension\)/,
+        message: /that it shows, or that cannot be read here \(.* an unknown critical extension\)/,
       });
     }
   },
