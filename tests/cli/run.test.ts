@@ -447,6 +447,56 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
 
+Deno.test("SIGHUP calls no mistake what only has to wait for a restart, and changes the other routes", async () => {
+  await using server = new ReadingServer();
+  using routes = new Routes("");
+  const { directory } = routes;
+  const [old, moved] = [directory.file("old.pem"), directory.file("moved.pem")];
+  Deno.copyFileSync(new URL("../tls/certificates/authority.pem", import.meta.url), old);
+  const [a, b, c] = ["a", "b", "c"].map((name) => ({
+    queue: directory.file(`${name}.db`),
+    remote: server.remote,
+  }));
+  const confirm = { level: "answer", framing: "lines", accepted: "OK" };
+  const remote = server.remote.replace("tcp:", "tls:");
+  routes.write({ routes: { a: { ...a, confirm }, b: { ...b, remote, tls: { ca: old } }, c } });
+  await using sendq = await routes.run();
+  await until("the third route", () => existsSync(`${directory.file("c.db")}.lock`));
+
+  // Both are in order, and what stays until a restart is not, beside what would change before.
+  Deno.renameSync(old, moved);
+  routes.write({
+    routes: {
+      a: { ...a, holdMs: 7 },
+      b: { ...b, remote, tls: { ca: moved }, holdMs: 7 },
+      c: { ...c, holdMs: 7 },
+    },
+  });
+  const checked = await runHere(["run", "--check", routes.path]);
+  assert.doesNotMatch(checked.out, /holdMs|cannot be read/);
+  sendq.child.kill("SIGHUP");
+  await sendq.says(/c: read anew: changed routes\.c\.holdMs/);
+  const { stderr } = sendq;
+  assert.doesNotMatch(stderr, /mistakes/);
+  const all = "all of it needs a restart, and is as it was:";
+  assert.match(
+    stderr,
+    new RegExp(
+      `a: ${all} routes\\.a\\.confirm\\.[^ ]+, .*routes\\.a\\.holdMs\\. ` +
+        "Beside what stays until then: holdMs means nothing where answers confirm",
+    ),
+  );
+  assert.match(
+    stderr,
+    new RegExp(
+      `b: ${all} .*routes\\.b\\.holdMs\\. .*: the file ${old} cannot be read: there is none`,
+    ),
+  );
+  assert.doesNotMatch(stderr, /[ab]: read anew/);
+  sendq.child.kill("SIGTERM");
+  await sendq.ended();
+});
+
 Deno.test("SIGHUP changes no route where a file that one names may not be read, and names the flag", async () => {
   await using server = new ReadingServer();
   using routes = new Routes("");

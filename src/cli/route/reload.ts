@@ -10,6 +10,7 @@ import {
   SESSION_OPTIONS,
 } from "../../base/option_table.ts";
 import { missingFlags } from "../terminal/flags.ts";
+import { withoutPasswords } from "../terminal/figures.ts";
 import { logLevelOf } from "../arguments/options.ts";
 import { HEARTBEAT, SESSION } from "../arguments/session.ts";
 import type { Route } from "../session/route.ts";
@@ -44,10 +45,10 @@ export interface Reload {
   readonly log: LogConsole;
 }
 
-/** Why nothing was changed: mistakes, or Deno's flags for files that may not be read here. */
-type Refusal =
-  | { readonly problems: readonly Problem[] }
-  | { readonly missing: readonly string[] };
+/** Why nothing was changed: Deno's flags for files that may not be read here. */
+interface Refusal {
+  readonly missing: readonly string[];
+}
 
 /**
  * Gives what has changed to the senders that run.
@@ -57,7 +58,6 @@ type Refusal =
 export function reloadRoutes(
   { before, file, running: routes, plan, log }: Reload,
 ): readonly PlannedRoute[] | Refusal {
-  const problems: Problem[] = [];
   const pairs = before.map((old) => {
     const { name } = old.plan;
     const read = file.routes.find((route) => route.name === name);
@@ -67,9 +67,11 @@ export function reloadRoutes(
     const staying = changed.filter((change) => !canChange(change));
     const changing = changed.filter(canChange);
     const values = withChanges(old.values, changing);
-    return { old, running, staying, changing, next: plan({ ...read, values }, problems) };
+    // The file is sound: this is what the new has against the old that stays.
+    const problems: Problem[] = [];
+    const next = plan({ ...read, values }, problems);
+    return { old, running, staying, changing, next, problems };
   });
-  if (problems.length > 0) return { problems };
   // Before the first route has changed: the secrets of a later one are read only then.
   const missing = missingFlags({
     files: pairs.flatMap(({ next }) => [...next?.needs.files ?? []]),
@@ -80,9 +82,17 @@ export function reloadRoutes(
       log.warn(`the route ${name ?? "without a name"} is new in the file: it needs a restart`);
     }
   }
-  return pairs.map(({ old, running, next, staying = [], changing = [] }) => {
+  return pairs.map(({ old, running, next, staying = [], changing = [], problems }) => {
     if (running === undefined) {
       log.warn(`the route ${old.plan.name ?? "without a name"} has ended: it needs a restart`);
+      return old;
+    }
+    if (problems !== undefined && problems.length > 0) {
+      const words = problems.map((problem) => withoutPasswords(problem.words)).join("; ");
+      running.log.warn(
+        `all of it needs a restart, and is as it was: ${namesOf([...staying, ...changing])}. ` +
+          `Beside what stays until then: ${words}`,
+      );
       return old;
     }
     if (next === undefined) {

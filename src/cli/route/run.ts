@@ -80,11 +80,6 @@ async function reload(
   running: readonly Route[],
   log: LogConsole,
 ): Promise<readonly PlannedRoute[]> {
-  const refuse = (file: RouteFile, problems: readonly Problem[]) => {
-    log.error("the route file was read anew and has mistakes: nothing was changed");
-    for (const line of linesOf(file, problems)) log.error(line);
-    return before;
-  };
   let file: RouteFile;
   try {
     file = await loadRouteFile(path);
@@ -94,7 +89,11 @@ async function reload(
     return before;
   }
   const { problems } = planRoutes(file, given, io);
-  if (problems.length > 0) return refuse(file, problems);
+  if (problems.length > 0) {
+    log.error("the route file was read anew and has mistakes: nothing was changed");
+    for (const line of linesOf(file, problems)) log.error(line);
+    return before;
+  }
   const after = reloadRoutes({
     before,
     file,
@@ -102,7 +101,6 @@ async function reload(
     plan: (route, problems) => planRoute(route, given, io, problems),
     log,
   });
-  if ("problems" in after) return refuse(file, after.problems);
   if ("missing" in after) {
     log.error(
       "the route file was read anew and needs more permissions, nothing was changed; add to " +
