@@ -23,8 +23,8 @@ export class Client {
   readonly pump: InputPump;
   readonly replies: BackgroundWriter;
   /**
-   * When it last sent something, or that was stored; once it has ended its side, when it was last
-   * told something.
+   * When it last sent something, or that was stored; once it lingers, when it last took some of a
+   * reply.
    */
   heardMs: number;
   /** Whether it has ended its side and is kept for replies. */
@@ -40,7 +40,6 @@ export class Client {
     number: number,
     arrival: Arrival,
     splitter: PacketSplitter,
-    nowMs: number,
     pump: InputPumpOptions,
   ) {
     const { connection } = arrival;
@@ -48,8 +47,14 @@ export class Client {
     this.name = `client ${number}` + (hostname === undefined ? "" : ` (${hostname}:${port})`);
     this.splitter = splitter;
     this.pump = new InputPump(pump);
-    this.replies = new BackgroundWriter(connection);
-    this.heardMs = nowMs;
+    this.replies = new BackgroundWriter({
+      write: async (bytes) => {
+        const length = await connection.write(bytes);
+        if (this.lingers) this.heardMs = pump.clock.nowMs();
+        return length;
+      },
+    });
+    this.heardMs = pump.clock.nowMs();
     this.#arrival = arrival;
   }
 

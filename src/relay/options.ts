@@ -132,8 +132,8 @@ export interface RelayOptions {
   readonly replies?: Replies;
   /**
    * A client that has ended its side and may still get replies is kept for this
-   * long, in milliseconds, after its last packet was stored or the last reply
-   * came. Whether it reads them nobody can tell before they are sent.
+   * long, in milliseconds, after its last packet was stored or it last took some
+   * of a reply.
    *
    * @default {5000}
    */

@@ -1,18 +1,16 @@
 /**
- * Store and forward for programs that cannot be changed: many clients connect,
- * what they send is cut into packets, stored, and delivered by one ordered
- * sender.
+ * Store and forward for programs that cannot be changed: many clients, one ordered sender.
  *
  * Invariants, beside what {@linkcode Relay} says of ends:
  * 1. A client's packets are stored in the order in which it sent them. Packets
- *    of different clients are never mixed, whatever the order among them.
- * 2. Nothing more is read from a client before what was read from it is stored,
- *    so a full queue holds the clients back and memory stays bounded.
+ *    of different clients are never mixed, whatever their order.
+ * 2. Nothing more is read from a client before what was read is stored, so a
+ *    full queue holds clients back and memory stays bounded.
  * 3. A packet that is not whole when its client ends is not stored, and said.
  * 4. One client's fault ends that client and nobody else.
- * 5. What clients take is bounded: their number, what each has sent of a packet
- *    that is not whole, all of these together, and descriptors, of which some
- *    are always left to the delivery.
+ * 5. What clients take is bounded: their number, what they have sent of packets
+ *    that are not whole, each and in sum, and descriptors, of which some are
+ *    left to the delivery.
  */
 
 import { systemClock } from "../base/clock.ts";
@@ -165,8 +163,7 @@ export class Relay implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    // Whoever called us has us as the promise of the end by then.
-    await undefined;
+    await undefined; // By then whoever called us has our promise.
     for (const listener of this.#options.listeners) listener.close();
     this.#tellChange();
     for (const client of this.#clients) client.pump.stop();
@@ -271,7 +268,7 @@ export class Relay implements AsyncDisposable {
     await this.#pause(dueMs - nowMs);
   }
 
-  /** Who leaves first: one that only waits for replies, then the one that has been silent longest. */
+  /** Who leaves first: one that lingers, then the one that has been silent longest. */
   #dispensable(): Client | undefined {
     let silent: Client | undefined;
     for (const client of this.#clients) {
@@ -286,7 +283,7 @@ export class Relay implements AsyncDisposable {
     const { connection } = arrival;
     const number = this.#past.clientsAccepted + this.#clients.size + 1;
     const splitter = this.#splitter();
-    const client: Client = new Client(number, arrival, splitter, this.#clock.nowMs(), {
+    const client: Client = new Client(number, arrival, splitter, {
       source: {
         read: async (buffer) => {
           this.#boundUnfinished();
@@ -349,7 +346,8 @@ export class Relay implements AsyncDisposable {
       if (leftMs <= 0) break;
       await this.#pause(leftMs, client.closed);
     }
-    await client.replies.flushed();
+    await within(replyTimeoutMs, client.replies.flushed(), this.#clock);
+    if (client.replies.waitingBytes > 0) client.endReason = "does not read its replies";
   }
 
   /** One client alone is bounded by its splitter; many are by this. */
@@ -436,10 +434,7 @@ export class Relay implements AsyncDisposable {
       return;
     }
     this.#lateReplySaid = false;
-    for (const client of to) {
-      client.replies.writeBytes(chunk);
-      if (client.lingers) client.heardMs = this.#clock.nowMs();
-    }
+    for (const client of to) client.replies.writeBytes(chunk);
   }
 
   #splitter(): PacketSplitter {
@@ -465,7 +460,6 @@ export class Relay implements AsyncDisposable {
   }
 }
 
-/** Adds a client, and what it has counted. */
 function countIn(counters: Counters, { pump, splitter, replies }: Client): void {
   counters.clientsAccepted++;
   counters.storedPackets += pump.storedPackets;

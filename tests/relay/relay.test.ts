@@ -19,10 +19,13 @@ const utf8 = new TextEncoder();
 class Client implements RelayConnection {
   readonly remoteAddr: { transport: string } = { transport: "unix" };
   heard = "";
+  /** Whether it reads nothing: what is written waits until it is closed. */
+  isDeaf = false;
   isClosed = false;
   #chunks: Uint8Array[] = [];
   #ended = false;
   #wake = () => {};
+  #hangUp = (_: Error) => {};
 
   send(text: string): void {
     this.#chunks.push(utf8.encode(text));
@@ -50,12 +53,14 @@ class Client implements RelayConnection {
 
   write(bytes: Uint8Array): Promise<number> {
     if (this.isClosed) return Promise.reject(new Deno.errors.BadResource("closed"));
+    if (this.isDeaf) return new Promise((_, reject) => this.#hangUp = reject);
     this.heard += new TextDecoder().decode(bytes);
     return Promise.resolve(bytes.length);
   }
 
   close(): void {
     this.isClosed = true;
+    this.#hangUp(new Deno.errors.BadResource("closed"));
     this.#wake();
   }
 }
@@ -372,6 +377,31 @@ Deno.test("relay: a client that has closed its side gets its reply, and is let g
   await connection.write("too late\n");
   await bench.stats("it is counted", ({ droppedReplies }) => droppedReplies === 1);
   assert.match(bench.log.at(-1) ?? "", /no client is there to be told/);
+});
+
+Deno.test("relay: a client that has closed its side and reads no reply is let go, though more come", async () => {
+  await using bench = await Bench.open({ replies: "all", replyTimeoutMs: 5000 });
+  const client = bench.client("question\n");
+  client.isDeaf = true;
+  client.end();
+  const connection = await bench.server.accept();
+  await connection.readUntil("question\n");
+  await bench.stats("it is stored", ({ storedPackets }) => storedPackets === 1);
+  const witness = bench.client();
+  for (const words of ["answer\n", "another\n"]) {
+    await connection.write(words);
+    await until("the answer", () => witness.heard.endsWith(words));
+    bench.clock.advance(2500);
+  }
+  await until("its end", () => {
+    bench.clock.advance(100);
+    return client.isClosed;
+  });
+  assert.match(
+    bench.log.at(-1) ?? "",
+    /^warn: client 1 does not read its replies, 1 packet stored$/,
+  );
+  assert.equal(witness.isClosed, false);
 });
 
 Deno.test("relay: who only waits for replies is no hindrance to others", async () => {

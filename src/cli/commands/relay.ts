@@ -44,7 +44,7 @@ in order: that of each client, in one line for all. A full queue holds the
 clients back. A client that dies inside a packet loses that packet and no other;
 with lines, a last one without its newline is such a packet. When a client
 closes its side, it is closed in turn once everything it sent is on disk; with
---replies, when no reply has come for --reply-timeout. Every other end is a
+--replies, when it has taken no reply for --reply-timeout. Every other end is a
 reset ("connection reset by peer"): something could not be stored or was not
 whole, sendq is stopped, or killed. A Unix socket knows no reset, so that there
 every end looks the same. Nothing marks the end of a chunk: with --input chunks
