@@ -164,7 +164,13 @@ export class Relay implements AsyncDisposable {
 
   async #stop(): Promise<void> {
     await undefined; // By then whoever called us has our promise.
-    for (const listener of this.#options.listeners) listener.close();
+    for (const listener of this.#options.listeners) {
+      try {
+        listener.close();
+      } catch {
+        // It was closed before.
+      }
+    }
     this.#tellChange();
     for (const client of this.#clients) client.pump.stop();
     await Promise.all([...this.#clients].map(async (client) => {

@@ -172,6 +172,20 @@ Deno.test("relay: stopping with a full queue ends when the time is over, and cou
   assert.match(bench.log.at(-1) ?? "", /^error: client 1 is cut off with 2 packets that could not/);
 });
 
+Deno.test("relay: it stops, and lets its clients go, where a listener was closed before", async () => {
+  await using bench = await Bench.open();
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using relay = bench.another({ listeners: [listener, bench.listener] });
+  const conn = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+  await conn.write(utf8.encode("one\n"));
+  await until("it is stored", () => relay.stats().storedPackets === 1);
+  listener.close();
+  await relay.stop();
+  assert.equal(relay.stats().clients, 0);
+  await assert.rejects(conn.read(new Uint8Array(1)), Deno.errors.ConnectionReset);
+  conn.close();
+});
+
 Deno.test("relay: one sender has one relay with replies; the next comes when it has stopped", async () => {
   await using bench = await Bench.open({ replies: "all" });
   assert.throws(() => bench.another({ replies: "all" }), {
