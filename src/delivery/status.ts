@@ -112,7 +112,7 @@ export interface Outage {
   readonly failedAttempts: number;
   /** Connections that broke in it. */
   readonly brokenConnections: number;
-  /** Whether packets have been confirmed since the last failure: it may be over soon. */
+  /** Whether this connection confirms packets, or has begun and the last one did. */
   readonly confirms: boolean;
 }
 

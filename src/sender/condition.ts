@@ -136,7 +136,7 @@ function connectedInOutage({ cause, brokenConnections, confirms }: Outage): Cond
     return {
       tone: "warning",
       headline: "Unsteady",
-      detail: `Packets get through now, but it broke again and again: ${cause}.`,
+      detail: `Packets get through, but it breaks again and again: ${cause}.`,
     };
   }
   return brokenConnections > 1

@@ -1,9 +1,9 @@
 /**
  * Tells of outages, and of everything else that repeats itself, so that a person reads what is
- * new and a disk is not filled with what is not.
+ * new, and no disk is filled.
  *
  * An outage has a line at its begin, at its end, now and then between, and for a connection that
- * ends in another way than those before it, which is another fault.
+ * ends in another way than those before it.
  *
  * What ends it is not a connection, for a server that accepts and drops would begin one outage
  * a connection: it is a packet that was confirmed since the last failure, or that nothing waits
@@ -34,11 +34,10 @@ const MAX_KINDS = 64;
 
 export interface OutageReporterOptions {
   readonly clock: Clock;
-  /** Tells that packets get through. */
   readonly queue: Pick<OutboundQueue, "removedThroughId"> & {
     stats(): Pick<QueueStats, "packets">;
   };
-  /** Told everything, at the level at which it is to be told. */
+  /** Told everything, at its level. */
   readonly tell: (status: ToldStatus) => void;
 }
 
@@ -57,8 +56,9 @@ interface Ongoing {
   failedAttempts: number;
   brokenConnections: number;
   remindAtMs: number;
-  reminderMs: number;
   removedAtFailure: number;
+  /** The last connection did: a new one has confirmed nothing at first. */
+  lastConfirmed: boolean;
   /** Since when there is a connection without a fault. */
   upSinceMs: number | undefined;
 }
@@ -83,11 +83,10 @@ export class OutageReporter {
   /** The present outage; undefined also when it is over, and that is not told yet. */
   get outage(): Outage | undefined {
     if (this.#ongoing === undefined || this.#isOver(this.#ongoing)) return undefined;
-    const { number, sinceWallMs, cause, latest, failedAttempts, brokenConnections } = this.#ongoing;
-    return {
-      ...{ number, sinceMs: sinceWallMs, cause, latest, failedAttempts, brokenConnections },
-      confirms: this.#getsThrough(this.#ongoing),
-    };
+    const { number, sinceWallMs: sinceMs, cause, latest, ...of } = this.#ongoing;
+    const { failedAttempts, brokenConnections, upSinceMs, lastConfirmed } = of;
+    const confirms = upSinceMs !== undefined && lastConfirmed || this.#getsThrough(this.#ongoing);
+    return { number, sinceMs, cause, latest, failedAttempts, brokenConnections, confirms };
   }
 
   /** Takes the next status; tells it, and perhaps of an outage's end. */
@@ -126,10 +125,15 @@ export class OutageReporter {
     if (failure === "connection") ongoing.brokenConnections++;
     ongoing.latest = words;
     ongoing.upSinceMs = undefined;
-    ongoing.removedAtFailure = this.#options.queue.removedThroughId;
-    const isNews = failure !== "attempt" && !ongoing.ways.has(kind);
-    if (failure !== "attempt") ongoing.ways.add(kind);
-    this.#tell({ ...status, level: begins || isNews ? "warn" : "debug" }, true);
+    const { removedThroughId } = this.#options.queue;
+    let isNews = begins;
+    if (failure !== "attempt") {
+      isNews ||= !ongoing.ways.has(kind);
+      ongoing.ways.add(kind);
+      ongoing.lastConfirmed = removedThroughId > ongoing.removedAtFailure;
+    }
+    ongoing.removedAtFailure = removedThroughId;
+    this.#tell({ ...status, level: isNews ? "warn" : "debug" }, true);
     if (status.state === "idle") this.#look();
   }
 
@@ -150,8 +154,8 @@ export class OutageReporter {
       failedAttempts: 0,
       brokenConnections: 0,
       remindAtMs: nowMs + FIRST_REMINDER_MS,
-      reminderMs: FIRST_REMINDER_MS,
-      removedAtFailure: 0,
+      removedAtFailure: this.#options.queue.removedThroughId,
+      lastConfirmed: false,
       upSinceMs: undefined,
     };
   }
@@ -192,10 +196,10 @@ export class OutageReporter {
       return this.#tell({ ...status, level: "info", words, error: undefined }, false);
     }
     if (nowMs < ongoing.remindAtMs) return;
-    ongoing.reminderMs = Math.min(LAST_REMINDER_MS, 2 * ongoing.reminderMs);
-    ongoing.remindAtMs = nowMs + ongoing.reminderMs;
-    const how = this.#getsThrough(ongoing) ? "still unsteady" : "still not delivering";
-    const words = `${how} after ${spanWords(nowMs - ongoing.sinceMs)}${countsOf(ongoing)}; ` +
+    const pastMs = nowMs - ongoing.sinceMs;
+    ongoing.remindAtMs = nowMs + Math.min(LAST_REMINDER_MS, pastMs + FIRST_REMINDER_MS);
+    const how = this.outage?.confirms ? "still unsteady" : "still not delivering";
+    const words = `${how} after ${spanWords(pastMs)}${countsOf(ongoing)}; ` +
       `last: ${ongoing.latest}`;
     this.#tell({ ...status, level: "warn", words, error: undefined }, false);
   }
@@ -224,8 +228,8 @@ export class OutageReporter {
   }
 
   #tell(status: DeliveryStatus, failure: boolean): void {
-    const { outage } = this;
-    this.#options.tell({ ...status, failure: failure || status.error !== undefined, outage });
+    failure ||= status.error !== undefined;
+    this.#options.tell({ ...status, failure, outage: this.outage });
   }
 }
 

@@ -197,6 +197,31 @@ Deno.test("outage: one that comes back again and again has to stay away for long
   assert.equal(bench.headline, "Connected");
 });
 
+Deno.test("outage: connections that confirm packets and break are unsteady, also as each begins", () => {
+  using bench = new Bench();
+  const seen = new Set<string>();
+  for (let i = 0; i < 100; i++) {
+    bench.connect();
+    if (i > 5) seen.add(bench.headline);
+    bench.clock.advance(1500);
+    bench.confirm();
+    bench.clock.advance(500);
+    if (i > 5) seen.add(bench.headline);
+    bench.break();
+  }
+  assert.deepEqual([...seen], ["Unsteady"]);
+  assert.ok(!bench.lines.some((line) => line.includes("not delivering")), bench.lines.join("\n"));
+  // Out of reach is out of reach, and whoever confirms nothing any more does not deliver.
+  bench.fail(100);
+  assert.equal(bench.headline, "Not delivering");
+  bench.connect();
+  bench.break();
+  bench.connect();
+  assert.equal(bench.headline, "Not delivering");
+  bench.confirm();
+  assert.equal(bench.headline, "Unsteady");
+});
+
 Deno.test("outage: a stalled server is one, until it reads again and something is confirmed", () => {
   using bench = new Bench();
   bench.connect();
