@@ -394,6 +394,8 @@ export interface Dialer {
    * @default {false}
    */
   readonly waits?: boolean;
+  /** Who has connected last, and may not. */
+  readonly turnedAway?: string | undefined;
   /**
    * How it chooses, where it has several servers.
    *

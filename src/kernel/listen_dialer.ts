@@ -1,7 +1,6 @@
 /**
  * The other direction: a server that connects to us. To the delivery it is a dialer whose
- * attempts wait for as long as it takes. One connection at a time is in use, as
- * `Arrivals` has it, and who is not on the list gets no byte.
+ * attempts wait for as long as it takes.
  */
 
 import { systemClock } from "../base/clock.ts";
@@ -18,13 +17,11 @@ import { adopt } from "./dialer.ts";
 import { isOfOneClient, listenAt } from "./listen.ts";
 import { loadLibc } from "./libc.ts";
 import {
-  type EffectiveSocketOptions,
   type ResolvedSocketOptions,
   type SocketOptions,
   validateSocketOptions,
 } from "./socket_options.ts";
-import type { LocalPath } from "./local_fault.ts";
-import { type ByteConn, TcpWire } from "./tcp_wire.ts";
+import { TcpWire } from "./tcp_wire.ts";
 
 /** A refused accept, for want of descriptors, is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
@@ -94,8 +91,6 @@ export interface ListenDialer extends Dialer, Disposable {
  * using server = await Deno.connect({ hostname: "127.0.0.1", port: dialer.addr.port });
  * const wire = await dialed;
  * await wire.write(new TextEncoder().encode("hello"));
- * await server.read(new Uint8Array(5));
- * wire.shutdownWrite();
  * wire.close();
  * ```
  */
@@ -135,7 +130,6 @@ interface CheckedOptions {
   readonly port: number;
   readonly allowed: AllowedPeers;
   readonly refusesSecond: boolean;
-  /** With their defaults. */
   readonly options: ResolvedSocketOptions;
   readonly asked: SocketOptions;
 }
@@ -144,6 +138,7 @@ class Listening implements ListenDialer {
   readonly waits = true;
   readonly remote: string;
   readonly addr: Deno.NetAddr;
+  turnedAway: string | undefined;
   readonly #checked: CheckedOptions;
   readonly #arrivals: Arrivals<Deno.TcpConn>;
   /** Undefined: it rests. */
@@ -161,7 +156,7 @@ class Listening implements ListenDialer {
   }
 
   #listen(
-    { hostname, port }: { readonly hostname: string; readonly port: number },
+    { hostname, port }: Pick<CheckedOptions, "hostname" | "port">,
   ): Deno.TcpListener {
     const listener = this.#listener = listenAt(
       formatRemote({ hostname, port, listen: true }),
@@ -185,8 +180,9 @@ class Listening implements ListenDialer {
         nextDescriptorHint(),
         this.#checked.options,
         this.#checked.asked,
-        (...parts) => new AcceptedWire(...parts, () => this.#arrivals.ended(wire)),
+        (...parts) => new AcceptedWire(...parts),
       );
+      wire.onEnd = () => this.#arrivals.ended(wire);
       this.#arrivals.use(wire);
       return wire;
     } catch (error) {
@@ -243,26 +239,16 @@ class Listening implements ListenDialer {
 
   #take(conn: Deno.TcpConn): void {
     const { hostname } = conn.remoteAddr;
-    if (!this.#checked.allowed.has(hostname)) return conn.close();
-    this.#arrivals.take(conn);
+    this.turnedAway = this.#checked.allowed.has(hostname) ? undefined : hostname;
+    if (this.turnedAway === undefined) this.#arrivals.take(conn);
+    else conn.close();
   }
 }
 
 /** A wire that another connection may take the place of. */
 class AcceptedWire extends TcpWire {
-  readonly #onEnd: () => void;
+  onEnd = () => {};
   readonly #ownEnd = new OwnEnd();
-
-  constructor(
-    conn: ByteConn,
-    fd: number,
-    path: LocalPath,
-    effective: EffectiveSocketOptions,
-    onEnd: () => void,
-  ) {
-    super(conn, fd, path, effective);
-    this.#onEnd = onEnd;
-  }
 
   replace(): void {
     this.#ownEnd.decide("REPLACED");
@@ -285,12 +271,12 @@ class AcceptedWire extends TcpWire {
   }
 
   override abort(): void {
-    this.#onEnd();
+    this.onEnd();
     super.abort();
   }
 
   override close(): void {
-    this.#onEnd();
+    this.onEnd();
     super.close();
   }
 }

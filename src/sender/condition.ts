@@ -38,6 +38,7 @@ export interface ConditionFacts {
   readonly outage: Outage | undefined;
   /** Where the server is to connect to us; undefined: we connect to it. */
   readonly waitsOn?: string | undefined;
+  readonly turnedAway?: string | undefined;
   readonly queuedPackets: number;
   readonly rates: Rates;
   /** Why the sender has no right to the queue any more. */
@@ -65,10 +66,7 @@ export function conditionOf(facts: ConditionFacts): Condition {
     : condition;
 }
 
-/**
- * Of who has lost its queue's files, as opposed to a lease: it delivers what it holds of them, and
- * ends.
- */
+/** Of who has lost its queue's files, and not a lease: it delivers what it holds, and ends. */
 export function conditionWithoutQueue(
   state: string,
   ousted: Error | undefined,
@@ -92,13 +90,13 @@ function ofDelivery(facts: ConditionFacts): Condition {
     case "idle":
       return { tone: "idle", headline: "Idle", detail: "Nothing to send, no connection needed." };
     case "closed":
-      return queuedPackets === 0
-        ? { tone: "idle", headline: "Closed", detail: "The sender has ended; the queue is empty." }
-        : {
-          tone: "bad",
-          headline: "Closed",
-          detail: "The sender has ended; what is queued waits for the next start.",
-        };
+      return {
+        tone: queuedPackets === 0 ? "idle" : "bad",
+        headline: "Closed",
+        detail: queuedPackets === 0
+          ? "The sender has ended; the queue is empty."
+          : "The sender has ended; what is queued waits for the next start.",
+      };
     case "connecting":
     case "backing-off":
       if (facts.waitsOn !== undefined) return waiting(facts.waitsOn, facts);
@@ -116,12 +114,16 @@ function ofDelivery(facts: ConditionFacts): Condition {
 }
 
 /** Nothing can be done here; whether it is bad depends on what waits. */
-function waiting(waitsOn: string, { outage, queuedPackets }: ConditionFacts): Condition {
+function waiting(
+  waitsOn: string,
+  { outage, queuedPackets, turnedAway }: ConditionFacts,
+): Condition {
+  const may = turnedAway && ` ${turnedAway} has tried, and is not in ?from=.`;
   const before = outage === undefined ? "" : ` The last connection: ${outage.latest}.`;
   return {
     tone: queuedPackets === 0 ? "busy" : "warning",
     headline: "Waiting for the server",
-    detail: `Nobody is connected to ${waitsOn}.${before}`,
+    detail: `Nobody is connected to ${waitsOn}.${may ?? ""}${before}`,
   };
 }
 

@@ -116,7 +116,7 @@ export class Sender implements AsyncDisposable {
   /** Where it delivers to: `"tcp://legacy:4000"`. */
   readonly remote: string;
   readonly #queueAtStart: QueueStats;
-  readonly #waits: boolean;
+  readonly #dialer: Dialer;
   readonly #supervisor: Supervisor;
   readonly #ending: Ending;
   readonly #hub = new StatusHub<SenderStatus>();
@@ -130,19 +130,19 @@ export class Sender implements AsyncDisposable {
   #toldStatuses = 0;
 
   private constructor(parts: SenderParts) {
-    const { queue, clock, logger, tenure } = parts;
+    const { queue, clock, logger, tenure, dialer } = parts;
     const sending = sendingSideOf(queue);
     this.queue = queue;
     this.#queueAtStart = queue.stats();
-    this.remote = parts.dialer.remote;
-    this.#waits = parts.dialer.waits === true;
+    this.remote = dialer.remote;
+    this.#dialer = dialer;
     this.#clock = clock;
     this.#logger = logger;
     this.#received = new Inbox(parts.limits.receivedBufferBytes);
     this.#outages = new OutageReporter({ clock, queue, tell: (status) => this.#tell(status) });
     this.#supervisor = new Supervisor(parts.limits, {
       queue: sending,
-      dialer: parts.dialer,
+      dialer,
       clock,
       random: parts.random,
       // What is worth a line is decided by the reporter of outages.
@@ -372,7 +372,8 @@ export class Sender implements AsyncDisposable {
       state: this.state,
       verdict: this.verdict,
       outage: this.outage,
-      waitsOn: this.#waits ? this.remote : undefined,
+      waitsOn: this.#dialer.waits === true ? this.remote : undefined,
+      turnedAway: this.#dialer.turnedAway,
       queuedPackets,
       storeFailure,
       rates: this.rates,

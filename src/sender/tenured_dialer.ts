@@ -23,7 +23,10 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
   if (dialer.resume !== undefined) tenure.subscribeRenewed?.(() => dialer.resume?.());
   return {
     remote: dialer.remote,
-    ...(dialer.waits === undefined ? {} : { waits: dialer.waits }),
+    get turnedAway() {
+      return dialer.turnedAway;
+    },
+    waits: dialer.waits ?? false,
     ...(dialer.choice === undefined ? {} : { choice: dialer.choice }),
     async dial(signal, onLookedUp, onHandshake) {
       if (tenure.validForMs() <= 0) throw lapsed();

@@ -123,6 +123,10 @@ Deno.test("who may not connect gets nothing", async () => {
   await until("its end", () => stranger.ended);
   assert.equal(stranger.text, "");
   assert.equal(sender.state, "connecting");
+  assert.equal(
+    sender.condition.detail,
+    `Nobody is connected to ${remote}. 127.0.0.1 has tried, and is not in ?from=.`,
+  );
   await sender.close({ deliverTimeoutMs: 0 });
 });
 
