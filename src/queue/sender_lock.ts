@@ -32,7 +32,7 @@ import type { Tenure } from "./tenure.ts";
 /** Whoever looks whether a sender is there holds the lock for a moment: ask again. */
 const LOCK_ATTEMPTS = 5;
 const LOCK_RETRY_MS = 5;
-/** Somebody has removed the file between its opening and its locking: begin again. */
+/** Somebody removes the file between its opening and its locking: begin again. */
 const OPEN_ATTEMPTS = 5;
 
 /**
@@ -218,16 +218,14 @@ export class SenderLock implements Tenure {
 }
 
 /**
- * Makes the lock file of a queue that has none, with the reserve in it: then there is
- * one, too, when a queue has filled its disk before its first sender starts. Harmless
- * where it fails, or where this process may not.
+ * Makes the lock file of a queue that has none, with the reserve in it, for a queue that fills
+ * its disk before its first sender starts. Harmless where it fails, or this process may not.
+ *
+ * @throws {QueueFileError} The file has a second name, which may show only beside its lock.
  */
 export function prepareLockFile(queuePath: string): void {
   const path = lockPathOf(queuePath);
-  const mayTouch = (["read", "write"] as const).every((name) =>
-    Deno.permissions.querySync({ name, path }).state === "granted"
-  );
-  if (!mayTouch || identityOfLinkAt(path) !== undefined) return;
+  if (!mayUse(path)) return;
   try {
     using file = makeBeside(queuePath, path);
     // Nothing is written before the reserve: a sender may have the lock by now.
@@ -235,21 +233,21 @@ export function prepareLockFile(queuePath: string): void {
   } catch {
     // The sender makes it, or says why it cannot.
   }
+  refuseSecondName(queuePath);
 }
 
 /** SQLite's `-shm` and the first pages of its log. */
 const ROOM_TO_OPEN_BYTES = 256 * 1024;
 
 /**
- * Gives up as much of the reserve as it takes to open the queue on a full disk. The next
- * sender puts it back. Where a sender runs, the queue is open already.
+ * Gives up as much of the reserve as opening takes on a full disk; the next sender puts it back.
+ * Where a sender runs, the queue is open already.
  *
  * @returns Whether there was any.
  */
 export function makeRoomToOpen(queuePath: string): boolean {
   const path = lockPathOf(queuePath);
-  const mayWrite = Deno.permissions.querySync({ name: "write", path }).state === "granted";
-  if (!mayWrite) return false;
+  if (!mayUse(path)) return false;
   try {
     using file = openBeside(queuePath, path, { write: true });
     const { size } = file.statSync();
@@ -259,6 +257,12 @@ export function makeRoomToOpen(queuePath: string): boolean {
   } catch {
     return false;
   }
+}
+
+function mayUse(path: string): boolean {
+  return (["read", "write"] as const).every((name) =>
+    Deno.permissions.querySync({ name, path }).state === "granted"
+  );
 }
 
 async function tryLockSeveralTimes(file: Deno.FsFile, clock: Clock): Promise<boolean> {

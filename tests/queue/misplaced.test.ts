@@ -208,6 +208,32 @@ Deno.test({
   },
 });
 
+Deno.test({
+  ...unless(NO_TMPFS, "the first packet in a container with nothing but the file is refused"),
+  fn: async () => {
+    using dir = new TempDir();
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueue(new Uint8Array([1]));
+    Deno.mkdirSync(dir.file("container"));
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", dir.file("container"));
+    const inside = dir.file("container/outbox.db");
+    Deno.writeTextFileSync(inside, "");
+    run("mount", "--bind", dir.queue, inside);
+    try {
+      const producer = child("unclosed.ts", inside);
+      const said = lines(producer.stdout);
+      const { value } = await said.next();
+      producer.kill("SIGKILL");
+      await said.return?.();
+      await producer.status;
+      assert.match(String(value), /mounted by itself/);
+    } finally {
+      run("umount", inside);
+      run("umount", dir.file("container"));
+    }
+  },
+});
+
 Deno.test("a lock file that is a symbolic link is not followed", async () => {
   using dir = new TempDir();
   const other = dir.file("precious");
