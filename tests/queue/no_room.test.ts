@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
-import { SqliteCode } from "../../src/queue/sqlite/driver.ts";
+import { SqliteCode, SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { codeOfWrite, isNoRoom, toFileError } from "../../src/queue/sqlite/file_error.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { Disk } from "./disk.ts";
@@ -13,7 +13,13 @@ import { FaultDriver, NO_TMPFS, unless } from "./helpers.ts";
 const QUOTA_WORDS = "Disk quota exceeded (os error 122)";
 
 Deno.test("a quota that is used up is a full disk, whoever says so", () => {
-  for (const error of [new Error(QUOTA_WORDS), Object.assign(new Error("x"), { code: "ENOSPC" })]) {
+  const errors = [
+    new Error(QUOTA_WORDS),
+    Object.assign(new Error("x"), { code: "ENOSPC" }),
+    // What opening a queue says whose process was killed on a Btrfs that is full.
+    new SqliteError(4618, "disk I/O error"),
+  ];
+  for (const error of errors) {
     const told = toFileError(error, "outbox.db");
     assert(told instanceof QueueFileError && told.reason === "disk-full", String(told));
   }

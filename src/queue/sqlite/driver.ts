@@ -177,7 +177,8 @@ export const SqliteCode = {
   IOERR_FSYNC: 1034,
   /** A hot rollback journal that a read-only connection may not roll back. */
   READONLY_ROLLBACK: 776,
-  /** The shared-memory file cannot grow: in practice no room on the disk. */
+  /** The shared-memory file cannot be cut (Btrfs) or grow: no room on the disk. */
+  IOERR_SHMOPEN: 4618,
   IOERR_SHMSIZE: 4874,
 } as const;
 

@@ -67,7 +67,11 @@ export function toFileError(error: unknown, path: string): unknown {
 
 function fromSqlite(error: SqliteError, path: string): QueueFileError {
   const make = errorsOf(error, path);
-  if (error.code === SqliteCode.IOERR_SHMSIZE) return diskFull(path, { cause: error });
+  switch (error.code) {
+    case SqliteCode.IOERR_SHMOPEN:
+    case SqliteCode.IOERR_SHMSIZE:
+      return diskFull(path, { cause: error });
+  }
   switch (error.primaryCode) {
     case SqliteCode.FULL:
       return diskFull(path, { cause: error });
@@ -235,7 +239,7 @@ export function codeOfWrite(code: number, path: string): number {
   return code === SqliteCode.IOERR_WRITE && !hasRoom(path) ? SqliteCode.FULL : code;
 }
 
-/** Writes `<path>.room`, and removes it; without the permission for that there is room. */
+/** Writes `<path>.room`, and removes it; where it may not, there is room. */
 function hasRoom(path: string): boolean {
   const tried = `${path}.room`;
   if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") return true;
@@ -277,7 +281,6 @@ export function mayBeFull(error: unknown): boolean {
 const QUOTA = /\(os error 122\)$/;
 
 export function isNoRoom(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = codeOf(error);
-  return code === "ENOSPC" || code === "EDQUOT" || QUOTA.test(error.message);
+  return error instanceof Error &&
+    (["ENOSPC", "EDQUOT"].includes(String(codeOf(error))) || QUOTA.test(error.message));
 }
