@@ -93,7 +93,10 @@ Deno.test("who sends from one queue of a spool is not said to send from another"
   assert.match(remove.err, new RegExp(`^sendq: a sender runs on the spool of ${b} ${whom}, and `));
   const repair = await runHere(["repair", `${b}`, dir.file("saved.db")]);
   assert.equal(repair.code, 1);
-  assert.match(repair.err, new RegExp(`^sendq: a sender runs on ${file} ${whom}: stop it first`));
+  assert.match(
+    repair.err,
+    new RegExp(`^sendq: a sender runs on ${file} ${whom}: stop it first\n$`),
+  );
 });
 
 Deno.test("the log beside an empty file stays where it is, whoever looks", async () => {

@@ -101,7 +101,7 @@ function heldBy(path: string, error: unknown): unknown {
   return senderRuns(
     error.of === "spool" ? `the spool of ${path}` : path,
     pid === undefined ? undefined : `process ${pid}`,
-    `Stop it first${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards.`,
+    "Stop it first; start it again afterwards.",
     error,
   );
 }

@@ -83,9 +83,7 @@ async function repair(from: string, to: string, json: boolean, io: Stdio): Promi
   }
   const sender = await readSenderNotice(file);
   if (sender !== undefined) {
-    throw new CommandError(
-      `a sender runs on ${file} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
-    );
+    throw new CommandError(`a sender runs on ${file} (process ${sender.pid}): stop it first`);
   }
   const unfinished = beginCopy(to);
   const report = isSpoolAddress(from)
