@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { QueueTime } from "../../src/queue/read/queue_time.ts";
 import { bytes } from "../support/bytes.ts";
@@ -177,6 +178,21 @@ Deno.test("two processes agree on a jump, whoever notices it first", async () =>
     assert.deepEqual(await sendable(one), []);
     for (const queue of [...queues, third]) await queue.close();
   }
+});
+
+Deno.test("who looks after a jump that nobody saw sees what the next sender will send", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  clock.wall = Date.UTC(2000, 0, 1);
+  await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 10_000 });
+  await queue.enqueue(bytes("1"));
+  clock.wall += 27 * YEAR_MS;
+  await using next = await OutboundQueue.open(dir.queue, { clock });
+  assert.deepEqual(await sendable(next), [1]);
+  using inspector = await QueueInspector.open(dir.queue, { clock });
+  const [packet] = await Array.fromAsync(inspector.packets());
+  assert.equal(packet?.state, "waiting");
+  assert.equal(packet?.expiresAtMs, clock.wall + 10_000);
 });
 
 Deno.test("a process that began in a jump does not quarrel with one that saw it", async () => {

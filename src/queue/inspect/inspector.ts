@@ -14,6 +14,7 @@
 
 import { OptionError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
+import { offsetAt } from "../read/queue_time.ts";
 import { onceNotBusy } from "../sqlite/busy.ts";
 import {
   isSqliteError,
@@ -61,7 +62,7 @@ import {
   PAGE_ROWS,
 } from "./pages.ts";
 
-/** How many of {@linkcode STATE_COLUMNS} the first versions have, and how many are shown. */
+/** How many of `STATE_COLUMNS` the first versions have, and how many are shown. */
 const COUNTS_OF_VERSION: readonly number[] = [0, 7, 11];
 const SHOWN_COUNTS = 13;
 
@@ -82,7 +83,7 @@ type FindPlace = (database: SqliteDatabase, path: string, version: number) => In
 /**
  * Opens a spool for looking into one of its queues.
  *
- * @throws As {@linkcode QueueInspector.open}; and what `find` throws.
+ * @throws As `QueueInspector.open`; and what `find` throws.
  */
 export let inspectIn: (
   path: string,
@@ -92,10 +93,10 @@ export let inspectIn: (
 
 /**
  * Looks into a queue's file without the right to change it. A sender and
- * programs that enqueue may go on working beside it, in this process or others.
+ * programs that enqueue may work beside it.
  *
- * Needs `--allow-read` for the file. SQLite puts two files beside it, `-wal`
- * and `-shm`, where they are not there already: its directory must be writable.
+ * Needs `--allow-read` for the file. SQLite puts `-wal` and `-shm` beside it
+ * where there are none: its directory must be writable.
  *
  * @category Queue
  */
@@ -210,9 +211,9 @@ export class QueueInspector implements Inspector {
 
   /**
    * Looks for damage: SQLite's own check of every page, then whether the rows
-   * agree with each other and with the counts. One transaction, and it blocks
-   * the event loop: about half a second a GiB from a warm cache, longer from the disk. A
-   * writer's log cannot shrink meanwhile.
+   * agree with each other and with the counts. It blocks the event loop: half
+   * a second a GiB from a warm cache, longer from the disk; a writer's log cannot
+   * shrink meanwhile.
    *
    * @param maxProblems Stops after so many.
    * @returns What is wrong; empty: nothing.
@@ -259,7 +260,7 @@ export class QueueInspector implements Inspector {
     });
   }
 
-  /** Whether a program has made something of the file since, or brought it to a newer version. */
+  /** Whether a program has made it, or brought it to a newer version, since. */
   #isOutdated(): boolean {
     if (this.version === 0) return Deno.statSync(this.#filePath).size > 0;
     if (this.version >= ROW_COUNTS_VERSION) return false;
@@ -307,11 +308,12 @@ export class QueueInspector implements Inspector {
     return queueCountsOf(counts);
   }
 
-  /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
-  #clockOffsetMs(): number {
+  #clockOffsetMs(wallMs: number): number {
     if (this.version < ROW_COUNTS_VERSION) return 0;
-    const sql = "SELECT clock_offset_ms FROM state WHERE queue = ?";
-    return Number(this.#select(sql, [this.#window.queue])[0]?.[0] ?? 0);
+    const sql = `SELECT written_at_ms, clock_offset_ms FROM (${COUNTS_SQL})`;
+    const [row = []] = this.#select(sql, [this.#window.queue]);
+    const [writtenAtMs = 0, clockOffsetMs = 0] = row.map(Number);
+    return offsetAt(wallMs, { writtenAtMs, clockOffsetMs }) || 0;
   }
 
   /** The rows that follow `after`; `through` is the last one's id, where there may be more. */
@@ -328,7 +330,7 @@ export class QueueInspector implements Inspector {
     const table = { name: "packets", key: "packets.last_id", join };
     const rows = this.#rowsBehind(from, columns, table, payloadBytes > 0);
     const nowMs = this.#clock.wallMs();
-    const offsetMs = this.#clockOffsetMs();
+    const offsetMs = this.#clockOffsetMs(nowMs);
     const { items, damage } = this.#beforeDamage(rows, from, (row, before) => {
       const lastId = Number(row[0]);
       if (lastId <= before) throw outOfOrder(`packet ${lastId} comes behind ${before}`);
@@ -454,10 +456,11 @@ function batchOf(
   offsetMs: number,
 ): InspectedBatch {
   const shape = shapeOf([last, blob, payload]);
-  if (payload instanceof Uint8Array) checkCrc(Number(last), { ends: blob, payload, crc });
+  const whole = payload instanceof Uint8Array ? payload : undefined;
+  if (whole !== undefined) checkCrc(Number(last), { ends: blob, payload: whole, crc });
   return {
     ...shape,
-    payload: payload instanceof Uint8Array ? payload : undefined,
+    payload: whole,
     enqueuedAtMs: Number(enqueuedAt),
     expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt) - offsetMs,
   };
@@ -468,14 +471,15 @@ function inspectedLetterOf(
   payloadBytes: number,
 ): InspectedDeadLetter {
   const payload = row[8];
+  const letter = letterOf(row);
+  if (!(payload instanceof Uint8Array)) {
+    return { ...letter, bytes: Number(payload), payload: NO_BYTES };
+  }
+  const bytes = payload.length;
   return {
-    ...letterOf(row),
-    bytes: payload instanceof Uint8Array ? payload.length : Number(payload),
-    payload: !(payload instanceof Uint8Array)
-      ? NO_BYTES
-      : payload.length <= payloadBytes
-      ? payload
-      : payload.slice(0, payloadBytes),
+    ...letter,
+    bytes,
+    payload: bytes <= payloadBytes ? payload : payload.slice(0, payloadBytes),
   };
 }
 

@@ -4,10 +4,10 @@
  *
  * It is the wall clock plus an offset: 0, until the wall clock jumps by more than a second against
  * the monotonic clock, and the offset by as much the other way. A slewed clock is followed. Whoever
- * notices a jump writes the offset into the file with its next commit, for others, too.
+ * notices a jump writes the offset into the file with its next commit, for others.
  *
  * Across a restart nobody has watched the clock. What has passed is then the wall clock's time since
- * the last commit, or none where `isCredible` says that this cannot be. While a machine is suspended
+ * the last commit, or none where that cannot be. While a machine is suspended
  * its monotonic clock stands still: that time does not count.
  *
  * A database has one clock for all machines, whose own need not agree: a process says how long a
@@ -46,9 +46,7 @@ export class QueueTime {
     const wallMs = clock.wallMs();
     this.#aheadMs = wallMs - clock.nowMs();
     this.#knownOffsetMs = clockOffsetMs;
-    this.#offsetMs = isCredible(writtenAtMs, wallMs)
-      ? clockOffsetMs
-      : clockOffsetMs + Math.round(writtenAtMs - wallMs);
+    this.#offsetMs = offsetAt(wallMs, { clockOffsetMs, writtenAtMs });
   }
 
   /** Now, in the time by which packets expire. */
@@ -67,7 +65,7 @@ export class QueueTime {
     };
   }
 
-  /** The wall clock's reading, as it goes now, at a moment of this time: never before it. */
+  /** The wall clock's reading at a moment of this time: never before it. */
   toWallMs(atMs: number): number {
     return Math.ceil(atMs - this.#offsetMs + this.#leftMs);
   }
@@ -78,7 +76,7 @@ export class QueueTime {
     return Math.abs(this.#offsetMs - this.#knownOffsetMs) > SAME_CLOCK_MS;
   }
 
-  /** Takes over what the file says by now. What this process has seen itself comes first. */
+  /** Takes over what the file says. What this process has seen comes first. */
   adopt({ clockOffsetMs }: FileTime): void {
     this.#look();
     const hasSeenNothing = this.#offsetMs === this.#knownOffsetMs;
@@ -99,7 +97,7 @@ export class QueueTime {
   }
 }
 
-/** The time of a queue whose place keeps it: here it only counts how much of it passes. */
+/** The time of a queue whose place keeps it: only how much of it passes is counted. */
 export class PassingTime extends QueueTime {
   readonly #clock: Clock;
 
@@ -114,8 +112,10 @@ export class PassingTime extends QueueTime {
   }
 }
 
-/** Whether the wall clock says how much time has passed between two moments. */
-function isCredible(fromMs: number, toMs: number): boolean {
-  if (fromMs === 0) return true; // Nothing is known of the time before.
-  return fromMs <= toMs && fromMs >= EARLIEST_MS && toMs - fromMs <= LONGEST_REST_MS;
+/** What a queue's time is ahead of a wall clock that nobody has watched. */
+export function offsetAt(wallMs: number, { clockOffsetMs, writtenAtMs }: FileTime): number {
+  const restMs = wallMs - writtenAtMs;
+  const isCredible = writtenAtMs === 0 ||
+    writtenAtMs >= EARLIEST_MS && restMs >= 0 && restMs <= LONGEST_REST_MS;
+  return isCredible ? clockOffsetMs : clockOffsetMs - Math.round(restMs);
 }
