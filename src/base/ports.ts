@@ -143,8 +143,10 @@ export interface DeliveryQueue {
   refuse(id: number, words: string): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
-  /** Calls back whenever `lastId` may have grown. Returns the unsubscription. */
+  /** Calls back when `lastId` may have grown, or it is closed. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void;
+  /** Throws a `ClosedError` once it is closed. */
+  assertOpen?(): void;
 }
 
 /**

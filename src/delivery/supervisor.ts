@@ -222,6 +222,7 @@ export class Supervisor {
     await undefined;
     try {
       while (this.#state.kind !== "closed") {
+        if (this.#closeAtMs === undefined) this.#ports.queue.assertOpen?.();
         const waitMs = this.#step();
         const nowMs = this.#clock.nowMs();
         this.#window.removeConfirmed(nowMs);

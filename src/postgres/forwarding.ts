@@ -143,6 +143,7 @@ export class Forwarding {
     try {
       while (!this.#isOver()) {
         try {
+          this.#parts.sending.assertOpen();
           this.#session ??= await this.#begin();
           await this.#step(this.#session);
         } catch (error) {

@@ -30,7 +30,7 @@
  *     gets ascend, but need not follow each other.
  */
 
-import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "../base/errors.ts";
+import { PacketSizeError, QueueFileError, QueueFullError } from "../base/errors.ts";
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
 import { packetsOf } from "../base/packet_batch.ts";
@@ -316,7 +316,7 @@ export class OutboundQueue implements AsyncDisposable {
   }
 
   #checkOpen(signal: AbortSignal | undefined): void {
-    if (this.#closing !== undefined) throw new ClosedError("The queue is closed.");
+    this.#sendingSide.assertOpen();
     signal?.throwIfAborted();
   }
 
@@ -532,7 +532,9 @@ export class OutboundQueue implements AsyncDisposable {
   }
 
   #closeOnce(reason?: unknown): Promise<void> {
-    return this.#closing ??= this.#close(reason);
+    return this.#closing ??= this.#close(reason)
+      // Who sends from it ends, and gives the right to send back.
+      .finally(() => this.#listeners.packets.call());
   }
 
   async #close(reason?: unknown): Promise<void> {

@@ -119,8 +119,7 @@ export class SendingSide implements DeliveryQueue {
    * Packets that have expired, and those whose bytes in the file are not the ones that were
    * stored, become dead letters when they are next, and are not given out.
    *
-   * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
-   * @throws {ClosedError} As for `read`.
+   * @throws As for `read`; or what has expired cannot be moved.
    */
   async readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
     const { reader, read, place } = this.#parts;
@@ -135,13 +134,12 @@ export class SendingSide implements DeliveryQueue {
    *
    * @throws {RangeError} `id` is not an id.
    * @throws {QueueFileError} It failed; those that were not removed are still there. Call again.
-   * @throws {ClosedError} The queue is closed.
    */
   async removeThrough(id: number): Promise<void> {
     if (!Number.isSafeInteger(id) || id < 0) {
       throw new RangeError(`id must be a non-negative integer, got ${id}`);
     }
-    if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
+    this.assertOpen();
     // A read finds what others have stored, also where nobody has looked since at how much there
     // is. A removal ends with what is known, and would leave it there without a word.
     if (id > this.lastId) await this.#parts.committer.takeOver();
@@ -150,9 +148,7 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * @throws {RangeError} `id` is not an id.
    * @throws {QueueFileError} It failed; the packet is still there.
-   * @throws {ClosedError} The queue is closed.
    */
   async giveUp(id: number, attempts: number, words?: string): Promise<void> {
     await this.#bury(id, { reason: "gave-up", attempts, words });
@@ -181,6 +177,11 @@ export class SendingSide implements DeliveryQueue {
   rememberSent(id: number): void {
     this.#parts.committer.rememberSent(id);
     this.#parts.place.rememberSent?.(id);
+  }
+
+  /** @throws {ClosedError} The queue is closed. */
+  assertOpen(): void {
+    if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
   }
 
   /** From now on keeps what this process stores in memory, too, for `readBatches`. */
@@ -212,10 +213,9 @@ export class SendingSide implements DeliveryQueue {
    * @param signal Ends a wait for it, where another sender is waited for, before it begins as well.
    * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
-   * @throws {ClosedError} The queue is closed.
    */
   async takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
-    if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
+    this.assertOpen();
     signal?.throwIfAborted();
     const tenure = await this.#parts.place.takeTenure(clock, signal, allocate);
     try {

@@ -55,6 +55,19 @@ Deno.test("who gives up waiting until all is forwarded waits no more, whatever t
   await assert.rejects(untilClosed, /The forwarder was closed before all packets were forwarded/);
 });
 
+Deno.test("a forwarder whose queue is closed ends, also while the cluster is away", async () => {
+  using dir = new TempDir();
+  const queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue("nowhere to go");
+  const url = "postgres://nobody@127.0.0.1:1/none/outbox";
+  const forwarder = await Forwarder.open(queue, { url, edge: "plant 7" });
+  await until("the cluster is away", () => forwarder.stats().failures > 0);
+  await queue.close();
+  await assert.rejects(within("it ends", forwarder.closed), ClosedError);
+  await forwarder.close().catch(() => {});
+  using _lock = await SenderLock.acquire(dir.queue);
+});
+
 Deno.test("a file that was taken away is told as long as what it held is forwarded", async () => {
   using dir = new TempDir();
   const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };

@@ -587,6 +587,41 @@ Deno.test("a queue that is closed is not sent from, and a sender whose queue is 
   await assert.rejects(within("it ends", sender.closed), { name: "ClosedError" });
 });
 
+Deno.test("a sender whose queue is closed ends at once, also where it has nothing to ask of it", async (t) => {
+  const moments: [string, (bench: SenderBench, sender: Sender) => Promise<void>][] = [
+    ["nothing to send", async () => {}],
+    ["everything sent", async (_, sender) => {
+      await sender.enqueue("a\n");
+      await until("it is confirmed", () => sender.stats().confirmedPackets === 1);
+    }],
+    ["the server is away", async (bench, sender) => {
+      bench.server.stop();
+      await sender.enqueue("a\n");
+      await until("it tries again later", () => sender.state === "backing-off");
+    }],
+  ];
+  for (const [name, reach] of moments) {
+    await t.step(name, async () => {
+      await using bench = new SenderBench({ holdMs: 0, backoffFirstMs: 60_000 });
+      bench.server.readAll();
+      const queue = await OutboundQueue.open(bench.dir.queue);
+      const sender = await bench.open({ queue });
+      await reach(bench, sender);
+      await queue.close();
+      await assert.rejects(within("it ends", sender.closed), { name: "ClosedError" });
+      await sender.close().catch(() => {});
+      // Nobody else would be let in.
+      using _lock = await SenderLock.acquire(bench.dir.queue);
+    });
+  }
+  await t.step("it is being closed, too: as ever", async () => {
+    await using bench = new SenderBench();
+    const queue = await OutboundQueue.open(bench.dir.queue);
+    const sender = await bench.open({ queue });
+    await Promise.all([queue.close(), sender.close()]);
+  });
+});
+
 Deno.test("close delivers what was enqueued before, whether or not anybody waits for that", async () => {
   await using world = new SenderBench({ holdMs: 0 });
   const sender = await world.open();
