@@ -163,12 +163,13 @@ export class Relay implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    await undefined; // By then whoever called us has our promise.
+    // Whoever called us has us as the promise of the end by then.
+    await undefined;
     for (const listener of this.#options.listeners) {
       try {
         listener.close();
       } catch {
-        // It was closed before.
+        // Its owner has closed it before.
       }
     }
     this.#tellChange();
@@ -325,9 +326,9 @@ export class Relay implements AsyncDisposable {
     });
     this.#clients.add(client);
     this.#logger.debug(`${client.name} connected`);
-    connection.setKeepAlive?.(true);
     let error: unknown;
     try {
+      connection.setKeepAlive?.(true);
       await client.pump.run();
       await this.#linger(client);
     } catch (thrown) {
@@ -361,7 +362,6 @@ export class Relay implements AsyncDisposable {
     let bytes = 0;
     let largest: Client | undefined;
     for (const client of this.#clients) {
-      // One that is closed already will be gone in a moment.
       const { unfinishedBytes } = client.isOpen ? client.splitter : { unfinishedBytes: 0 };
       bytes += unfinishedBytes;
       if (unfinishedBytes > (largest?.splitter.unfinishedBytes ?? 0)) largest = client;

@@ -186,6 +186,21 @@ Deno.test("relay: it stops, and lets its clients go, where a listener was closed
   conn.close();
 });
 
+Deno.test("relay: a client whose keepalive cannot be set is let go, and nothing else happens", async () => {
+  await using bench = await Bench.open();
+  const broken = Object.assign(new Client(), {
+    setKeepAlive() {
+      throw new Error("no keepalive");
+    },
+  });
+  bench.listener.arrive(broken);
+  await bench.stats("it is gone", (stats) => stats.clientsAccepted === 1 && stats.clients === 0);
+  assert.equal(broken.isClosed, true);
+  assert.match(bench.log.join("\n"), /client 1 broke off, 0 packets stored: no keepalive/);
+  bench.client("a\n");
+  await bench.stats("the next one", ({ storedPackets }) => storedPackets === 1);
+});
+
 Deno.test("relay: one sender has one relay with replies; the next comes when it has stopped", async () => {
   await using bench = await Bench.open({ replies: "all" });
   assert.throws(() => bench.another({ replies: "all" }), {
