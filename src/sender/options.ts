@@ -335,7 +335,10 @@ export function limitsOf(options: SenderOptions): SenderLimits {
   // What is wrong with the way is said before anything is opened.
   if (options.dialer === undefined) wayNeeds(remoteOf(options), options);
   const { keepAlive } = validateSocketOptions(options.socket);
-  const { session, transform } = options;
+  const { session, transform, dialer } = options;
+  if (dialer !== undefined && typeof dialer?.dial !== "function") {
+    throw new OptionError("dialer", dialer, "must have a dial()");
+  }
   if (transform !== undefined && typeof transform !== "function") {
     throw new OptionError("transform", transform, "must be a function");
   }

@@ -20,12 +20,12 @@ interface Parts {
 }
 
 /**
- * Makes the dialer. Who listens begins to: no sooner than this sender may send, for a server that
- * connects to one that stands by would wait there for nothing, and not be where it is waited for.
+ * Makes the dialer. Who listens begins to, no sooner than this sender may send: at one that stands
+ * by, a server would wait for nothing.
  */
 export type OpenDialer = () => Dialer;
 
-/** The dialer of a sender, checked before anything else is opened; `limits` are its options. */
+/** Its options are checked before anything is opened; `limits` are those of the sender. */
 export async function dialerFor(
   remote: Remote,
   options: SenderOptions,
@@ -59,16 +59,19 @@ export async function dialerFor(
 }
 
 /**
- * Makes the dialer of a sender that may send, and only as long as it may.
+ * Makes the dialer of a sender that may send, and only as long as it may, and with it the sender.
  *
  * @param tenure The right to send, which is given back where that fails.
- * @param open What makes it.
  */
-export async function openUnder(tenure: Tenure, open: OpenDialer): Promise<Dialer> {
+export async function openUnder<T>(
+  tenure: Tenure,
+  open: OpenDialer,
+  sender: (dialer: Dialer) => T,
+): Promise<T> {
   try {
-    if (tenure.validForMs() === Infinity) return open();
+    if (tenure.validForMs() === Infinity) return sender(open());
     const { tenuredDialer } = await import("./tenured_dialer.ts");
-    return tenuredDialer(open(), tenure);
+    return sender(tenuredDialer(open(), tenure));
   } catch (error) {
     await tenure.release();
     throw error;

@@ -162,7 +162,7 @@ export class Sender implements AsyncDisposable {
       held,
     });
     held.defer(sending.subscribeRefused((error) => this.#ending.tell(error)));
-    if (parts.ownsQueue) held.defer(() => sending.close(this.#ending.failure));
+    if (parts.closesQueue) held.defer(() => sending.close(this.#ending.failure));
     held.defer(() => {
       this.#hub.close();
       this.#received.close();
@@ -202,7 +202,7 @@ export class Sender implements AsyncDisposable {
     held.defer(watchFiles(queue, tenure, clock, ({ error, which }) => {
       this.#oust(error, which === "queue" ? Infinity : 0);
     }));
-    held.use(parts.untilClosed);
+    held.use(parts.untilClosed.move());
     held.defer(tellOfQueue(queue, {
       clock,
       name: "the queue",
@@ -240,8 +240,8 @@ export class Sender implements AsyncDisposable {
     rest?: Omit<SenderOptions, "queue" | "remote">,
   ): Promise<Sender> {
     const options = optionsOf(first, second, rest);
-    const { closesQueue = typeof options.queue === "string" } = options;
-    let queue = typeof options.queue === "string" ? undefined : options.queue;
+    const { queue: given, closesQueue = typeof given === "string" } = options;
+    let queue = typeof given === "string" ? undefined : given;
     try {
       const limits = limitsOf(options);
       const remote = remoteOf(options);
@@ -250,23 +250,15 @@ export class Sender implements AsyncDisposable {
       using untilOpen = new DisposableStack();
       const clock = options.clock ?? systemClock;
       const logger = harmlessLogger(options.logger);
-      const parts = { clock, logger, untilClosed: untilOpen };
+      const random = options.random ?? Math.random;
+      const parts = { clock, limits, logger, random, untilClosed: untilOpen };
       const openDialer = await dialerFor(remote, options, limits, parts);
-      queue = typeof options.queue === "string"
-        ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
-        : options.queue;
+      queue = typeof given === "string"
+        ? await OutboundQueue.open(given, { clock, ...options.queueOptions })
+        : given;
       const tenure = await sendingSideOf(queue).takeTenure(clock, options.signal, allocator());
-      return new Sender({
-        queue,
-        ownsQueue: closesQueue,
-        tenure,
-        dialer: await openUnder(tenure, openDialer),
-        untilClosed: untilOpen.move(),
-        clock,
-        limits,
-        random: options.random ?? Math.random,
-        logger,
-      });
+      const own = { ...parts, queue, closesQueue, tenure };
+      return await openUnder(tenure, openDialer, (dialer) => new Sender({ ...own, dialer }));
     } catch (error) {
       // Whatever it was: who has handed a queue over does not close it.
       if (closesQueue) await queue?.close();
@@ -492,10 +484,9 @@ export class Sender implements AsyncDisposable {
 
 interface SenderParts {
   readonly queue: OutboundQueue;
-  readonly ownsQueue: boolean;
+  readonly closesQueue: boolean;
   readonly tenure: Tenure;
   readonly dialer: Dialer;
-  /** What ends with the sender. */
   readonly untilClosed: DisposableStack;
   readonly clock: Clock;
   readonly limits: SenderLimits;

@@ -5,6 +5,7 @@ import {
   QueueLockedError,
   SocketOptionError,
 } from "../../src/base/errors.ts";
+import type { Dialer } from "../../src/base/ports.ts";
 import { framePacket } from "../../src/framing/frame_packet.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
@@ -641,6 +642,20 @@ Deno.test("a queue that cannot be closed can be sent from all the same, by the n
   });
   await assert.rejects(sender.close({ deliverTimeoutMs: 0 }), /injected on close/);
   using _lock = await SenderLock.acquire(bench.dir.queue);
+});
+
+Deno.test("a sender that cannot be made of its dialer keeps nobody from sending", async () => {
+  await using bench = new SenderBench();
+  const nothing = null as unknown as Dialer;
+  await assert.rejects(bench.open({ dialer: nothing }), /^OptionError: dialer must have a dial/);
+  const unknown: Dialer = {
+    get remote(): string {
+      throw new TypeError("not known yet");
+    },
+    dial: () => Promise.reject(new Error("nowhere")),
+  };
+  await assert.rejects(bench.open({ dialer: unknown }), /^TypeError: not known yet/);
+  await bench.open();
 });
 
 Deno.test("a queue that was handed over is closed, also where the sender cannot be opened", async (t) => {
