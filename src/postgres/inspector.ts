@@ -14,13 +14,14 @@ import { systemClock } from "../base/clock.ts";
 import { QueueFileError } from "../base/errors.ts";
 import { checkFields } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
-import type {
-  InspectedDeadLetter,
-  InspectedPacket,
-  Inspector,
-  InspectQuery,
-  InspectRange,
-  QueueCounts,
+import {
+  type InspectedDeadLetter,
+  type InspectedPacket,
+  type Inspector,
+  type InspectQuery,
+  type InspectRange,
+  problemsOf,
+  type QueueCounts,
 } from "../queue/inspect/inspection.ts";
 import type { QueueProblem } from "../queue/inspect/integrity.ts";
 import {
@@ -177,7 +178,7 @@ class PostgresInspector implements Inspector {
     const database = openForCheck();
     try {
       const text = "SELECT * FROM sendq.check_queue($1) LIMIT $2";
-      const { rows } = await database.ask(text, [name, maxProblems]);
+      const { rows } = await database.ask(text, [name, problemsOf(maxProblems)]);
       return rows.map(({ kind, words }) => {
         if (!isKind(kind)) throw new TypeError(`no problem is of the kind ${String(kind)}`);
         return { kind, words: String(words) };

@@ -156,6 +156,27 @@ Deno.test("inspector: ranges and ages, across many pages, agree with what is cou
   }
 });
 
+Deno.test("inspector: it is closed once, and then says so", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue("x");
+  const inspector = await QueueInspector.open(dir.queue);
+  assert.equal((await inspector.counts()).packets, 1);
+  inspector[Symbol.dispose]();
+  inspector[Symbol.dispose]();
+  await assert.rejects(inspector.counts(), { name: "ClosedError" });
+  await assert.rejects(listed(inspector.packets()), { name: "ClosedError" });
+});
+
+Deno.test("check: all problems may be asked for, and nothing less than one", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue("x");
+  using inspector = await QueueInspector.open(dir.queue);
+  for (const all of [Infinity, 2 ** 60, 1.5]) assert.deepEqual(await inspector.check(all), []);
+  for (const none of [0, -1, NaN]) await assert.rejects(inspector.check(none), RangeError);
+});
+
 Deno.test("inspector: an old version is read, and stays one", async () => {
   using dir = new TempDir();
   {

@@ -148,7 +148,8 @@ export function queueCountsOf(counts: Counts): QueueCounts {
 /**
  * Looks into a queue without the right to change it, wherever its packets lie: a
  * `QueueInspector` into a file, `postgresInspector` of `@sendq/sendq/postgres` into a
- * database. A sender and programs that enqueue may go on working beside it.
+ * database. A sender and programs that enqueue may go on working beside it. All of it throws a
+ * `QueueFileError` where the queue cannot be asked.
  *
  * @category Queue
  */
@@ -157,11 +158,7 @@ export interface Inspector extends Disposable {
   readonly path: string;
   /** The version of its layout; 0: there is nothing in it yet. */
   readonly version: number;
-  /**
-   * What the queue counts, without looking at its packets.
-   *
-   * @throws {QueueFileError}
-   */
+  /** What the queue counts, without looking at its packets. */
   counts(): Promise<QueueCounts>;
   /**
    * The queue's packets by ascending id. Those that come or go meanwhile may be among them
@@ -171,17 +168,12 @@ export interface Inspector extends Disposable {
    * @throws {QueueFileError} A page cannot be read; the packets before it have come.
    */
   packets(query?: InspectQuery): AsyncGenerator<InspectedPacket>;
-  /**
-   * How many packets the queue has in a range, and their bytes.
-   *
-   * @throws {QueueFileError}
-   */
+  /** How many packets the queue has in a range, and their bytes. */
   countPackets(range?: InspectRange): Promise<PacketCount>;
   /**
    * One packet with its whole payload.
    *
    * @returns `undefined`: it is not in the queue.
-   * @throws {QueueFileError}
    */
   packet(id: number): Promise<InspectedPacket | undefined>;
   /**
@@ -191,27 +183,28 @@ export interface Inspector extends Disposable {
    * @throws {QueueFileError} A page cannot be read; the letters before it have come.
    */
   deadLetters(query?: InspectQuery): AsyncGenerator<InspectedDeadLetter>;
-  /**
-   * How many dead letters there are in a range, and their bytes.
-   *
-   * @throws {QueueFileError}
-   */
+  /** How many dead letters there are in a range, and their bytes. */
   countDeadLetters(range?: InspectRange): Promise<PacketCount>;
   /**
    * One dead letter with its whole payload.
    *
    * @returns `undefined`: there is none with this id.
-   * @throws {QueueFileError}
    */
   deadLetter(id: number): Promise<InspectedDeadLetter | undefined>;
   /**
    * Looks for damage: whether everything can be read, is as it was stored, and agrees with
    * the counts.
    *
-   * @param maxProblems Stops after so many.
+   * @param maxProblems Stops after so many; `Infinity`: never.
    * @default {1000}
    * @returns What is wrong; empty: nothing.
-   * @throws {QueueFileError} The queue cannot be asked.
+   * @throws {RangeError} `maxProblems` is none.
    */
   check(maxProblems?: number): Promise<QueueProblem[]>;
+}
+
+/** As databases take it, which have no endless number. */
+export function problemsOf(maxProblems: number): number {
+  if (maxProblems >= 1) return Math.min(Math.floor(maxProblems), 2 ** 31 - 1);
+  throw new RangeError(`maxProblems must be 1 or more, got ${maxProblems}`);
 }

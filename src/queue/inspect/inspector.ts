@@ -7,12 +7,11 @@
  *    file of an older version stays one.
  * 2. A page of packets is one transaction, so that packets and counts in it are of one
  *    moment. Between two pages nothing is held: writers can give the log's space back.
- *    Only {@linkcode QueueInspector.check} is one transaction as a whole.
  * 3. Memory is bounded by a page.
  * 4. Nothing but SQLite opens the file.
  */
 
-import { OptionError } from "../../base/errors.ts";
+import { ClosedError, OptionError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { offsetAt } from "../read/queue_time.ts";
 import { onceNotBusy } from "../sqlite/busy.ts";
@@ -40,6 +39,7 @@ import {
   type Inspector,
   type InspectQuery,
   type InspectRange,
+  problemsOf,
   type QueueCounts,
   queueCountsOf,
   resolveInspectOptions,
@@ -72,7 +72,6 @@ const ROW_COUNTS_VERSION = 3;
 
 /** Which of a file's queues is looked into. */
 export interface InspectedPlace {
-  /** For people. */
   readonly path: string;
   readonly window: IdWindow;
 }
@@ -114,6 +113,7 @@ export class QueueInspector implements Inspector {
   readonly #identity: FileIdentity | undefined;
   readonly #clock: Clock;
   readonly #busyTimeoutMs: number;
+  #isClosed = false;
   readonly #statements = new Map<string, SqliteStatement>();
 
   private constructor(path: string, options: Required<InspectOptions>, find?: FindPlace) {
@@ -139,8 +139,6 @@ export class QueueInspector implements Inspector {
   /**
    * Opens the queue at `path` for looking.
    *
-   * @param path The file.
-   * @param options See {@linkcode InspectOptions}.
    * @throws {QueueFileError} There is no file, it is not a queue, or a newer
    *   one, or so damaged that it is not known for one.
    * @throws {Deno.errors.NotCapable} The permission to read it is missing.
@@ -210,34 +208,30 @@ export class QueueInspector implements Inspector {
   }
 
   /**
-   * Looks for damage: SQLite's own check of every page, then whether the rows
-   * agree with each other and with the counts. It blocks the event loop: half
-   * a second a GiB from a warm cache, longer from the disk; a writer's log cannot
-   * shrink meanwhile.
-   *
-   * @param maxProblems Stops after so many.
-   * @returns What is wrong; empty: nothing.
-   * @throws {QueueFileError} The file stayed locked.
+   * See {@linkcode Inspector.check}. One transaction, and it blocks the event loop: about half a
+   * second a GiB from a warm cache, longer from the disk. A writer's log cannot shrink meanwhile.
    */
   check(maxProblems = 1000): Promise<QueueProblem[]> {
     return this.#read(() =>
       this.version === 0 ? [] : checkFile((sql, params) => this.#select(sql, params), {
         version: this.version,
         queue: this.#window.queue,
-        maxProblems,
+        maxProblems: problemsOf(maxProblems),
       })
     );
   }
 
-  /** Closes the file. */
+  /** Closes the file. Idempotent. */
   [Symbol.dispose](): void {
-    this.#opened.database.close();
+    if (!this.#isClosed) this.#opened.database.close();
+    this.#isClosed = true;
   }
 
   /** Reads in one transaction; waits while the file is locked. */
   async #read<T>(work: () => T): Promise<T> {
     return await onceNotBusy(this.#clock, this.#busyTimeoutMs, () => {
       try {
+        if (this.#isClosed) throw new ClosedError("The inspector is closed.");
         this.#checkInPlace();
         if (this.#isOutdated()) this.#openAnew();
         this.#select("BEGIN", []);
