@@ -159,9 +159,9 @@ export class Answers implements Confirmation {
     }
   }
 
-  /** The server has said something. */
+  /** The server has said something; `chunk` is the user's, too. */
   heard(chunk: Uint8Array, ackedBytes: number, toHeartbeat = 0): void {
-    if (!this.isOver) this.#heard.push({ chunk, ackedBytes, toHeartbeat });
+    if (!this.isOver) this.#heard.push({ chunk: chunk.slice(), ackedBytes, toHeartbeat });
   }
 
   /** Nothing waits any more, or nobody listens: nothing more is an answer. */

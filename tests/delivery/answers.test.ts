@@ -98,6 +98,16 @@ for (const [name, keyed] of [["with keys", true], ["in order", false]] as const)
   });
 }
 
+Deno.test("what the server says goes to the reader of received as well, who may change it", () => {
+  const answers = answersFor(IN_ORDER);
+  send(answers, 1, 0);
+  const chunk = bytes("OK\n");
+  answers.heard(chunk, PACKET_BYTES);
+  chunk.fill(0);
+  answers.settle(PACKET_BYTES, 0);
+  assert.equal(answers.confirmedThroughId, 1);
+});
+
 Deno.test("an answer waits for the ledger, which hears of a write later than of its answer", () => {
   const answers = answersFor(IN_ORDER);
   send(answers, 1, 0);
