@@ -14,7 +14,11 @@ import { mayReach, type Source } from "./source.ts";
 import type { ByteConn } from "./tcp_wire.ts";
 import { NO_PORT } from "./wire_error.ts";
 
-/** Until all of a write is taken nothing of it is watched: this finds room (kernel_facts, 8). */
+/**
+ * `node:net` says that a write is over once all of it was taken, and until then nothing of it is
+ * watched. So small a write finds room at once where nothing is under way, whatever SO_SNDBUF is
+ * (kernel_facts, section 8).
+ */
 const MAX_WRITE_BYTES = 4096;
 
 /**

@@ -1,6 +1,7 @@
 /**
  * The other direction: a server that connects to us. To the delivery it is a dialer whose
- * attempts wait for as long as it takes.
+ * attempts wait for as long as it takes. One connection at a time is in use, as
+ * `Arrivals` has it, and who is not on the list gets no byte.
  */
 
 import { systemClock } from "../base/clock.ts";
@@ -91,6 +92,8 @@ export interface ListenDialer extends Dialer, Disposable {
  * using server = await Deno.connect({ hostname: "127.0.0.1", port: dialer.addr.port });
  * const wire = await dialed;
  * await wire.write(new TextEncoder().encode("hello"));
+ * await server.read(new Uint8Array(5));
+ * wire.shutdownWrite();
  * wire.close();
  * ```
  */

@@ -10,7 +10,7 @@ export interface Source {
   readonly hostname: string;
   /** 0: any that is free. */
   readonly port: number;
-  /** That of each server that it reaches. */
+  /** Only a server with an address of the same kind can be reached from it. */
   readonly family: 4 | 6;
 }
 
@@ -56,7 +56,10 @@ export function isAddress(hostname: string): boolean {
   return parseIpAddress(hostname) !== undefined;
 }
 
-/** Whether a server can be reached from there: Deno's bound sockets know no zone. */
+/**
+ * Whether a server can be reached from a source: a name may have addresses of both kinds, and
+ * `node:net`, which binds sockets, connects to an address without its zone.
+ */
 export function mayReach({ family }: Source, hostname: string): boolean {
   const address = parseIpAddress(hostname);
   return address === undefined ||

@@ -32,7 +32,7 @@ import type { Tenure } from "./tenure.ts";
 /** Whoever looks whether a sender is there holds the lock for a moment: ask again. */
 const LOCK_ATTEMPTS = 5;
 const LOCK_RETRY_MS = 5;
-/** Somebody removes the file between its opening and its locking: begin again. */
+/** Somebody has removed the file between its opening and its locking: begin again. */
 const OPEN_ATTEMPTS = 5;
 
 /**
@@ -218,8 +218,9 @@ export class SenderLock implements Tenure {
 }
 
 /**
- * Makes the lock file of a queue that has none, with the reserve in it, for a queue that fills
- * its disk before its first sender starts. Harmless where it fails, or this process may not.
+ * Makes the lock file of a queue that has none, with the reserve in it: then there is
+ * one, too, when a queue has filled its disk before its first sender starts. Harmless
+ * where it fails, or where this process may not.
  *
  * @throws {QueueFileError} The file has a second name, which may show only beside its lock.
  */
@@ -240,8 +241,8 @@ export function prepareLockFile(queuePath: string): void {
 const ROOM_TO_OPEN_BYTES = 256 * 1024;
 
 /**
- * Gives up as much of the reserve as opening takes on a full disk; the next sender puts it back.
- * Where a sender runs, the queue is open already.
+ * Gives up as much of the reserve as it takes to open the queue on a full disk. The next
+ * sender puts it back. Where a sender runs, the queue is open already.
  *
  * @returns Whether there was any.
  */

@@ -1,16 +1,18 @@
 /**
- * Store and forward for programs that cannot be changed: many clients, one ordered sender.
+ * Store and forward for programs that cannot be changed: many clients connect,
+ * what they send is cut into packets, stored, and delivered by one ordered
+ * sender.
  *
  * Invariants, beside what {@linkcode Relay} says of ends:
  * 1. A client's packets are stored in the order in which it sent them. Packets
- *    of different clients are never mixed, whatever their order.
- * 2. Nothing more is read from a client before what was read is stored, so a
- *    full queue holds clients back and memory stays bounded.
+ *    of different clients are never mixed, whatever the order among them.
+ * 2. Nothing more is read from a client before what was read from it is stored,
+ *    so a full queue holds the clients back and memory stays bounded.
  * 3. A packet that is not whole when its client ends is not stored, and said.
  * 4. One client's fault ends that client and nobody else.
- * 5. What clients take is bounded: their number, what they have sent of packets
- *    that are not whole, each and in sum, and descriptors, of which some are
- *    left to the delivery.
+ * 5. What clients take is bounded: their number, what each has sent of a packet
+ *    that is not whole, all of these together, and descriptors, of which some
+ *    are always left to the delivery.
  */
 
 import { systemClock } from "../base/clock.ts";
@@ -275,7 +277,7 @@ export class Relay implements AsyncDisposable {
     await this.#pause(dueMs - nowMs);
   }
 
-  /** Who leaves first: one that lingers, then the one that has been silent longest. */
+  /** Who leaves first: one that only waits for replies, then the one that has been silent longest. */
   #dispensable(): Client | undefined {
     let silent: Client | undefined;
     for (const client of this.#clients) {
@@ -362,6 +364,7 @@ export class Relay implements AsyncDisposable {
     let bytes = 0;
     let largest: Client | undefined;
     for (const client of this.#clients) {
+      // One that is closed already will be gone in a moment.
       const { unfinishedBytes } = client.isOpen ? client.splitter : { unfinishedBytes: 0 };
       bytes += unfinishedBytes;
       if (unfinishedBytes > (largest?.splitter.unfinishedBytes ?? 0)) largest = client;
@@ -466,6 +469,7 @@ export class Relay implements AsyncDisposable {
   }
 }
 
+/** Adds a client, and what it has counted. */
 function countIn(counters: Counters, { pump, splitter, replies }: Client): void {
   counters.clientsAccepted++;
   counters.storedPackets += pump.storedPackets;

@@ -38,6 +38,7 @@ export interface ConditionFacts {
   readonly outage: Outage | undefined;
   /** Where the server is to connect to us; undefined: we connect to it. */
   readonly waitsOn?: string | undefined;
+  /** Who has connected there last, and may not. */
   readonly turnedAway?: string | undefined;
   readonly queuedPackets: number;
   readonly rates: Rates;
@@ -66,7 +67,10 @@ export function conditionOf(facts: ConditionFacts): Condition {
     : condition;
 }
 
-/** Of who has lost its queue's files, and not a lease: it delivers what it holds, and ends. */
+/**
+ * Of who has lost its queue's files, as opposed to a lease: it delivers what it holds of them, and
+ * ends.
+ */
 export function conditionWithoutQueue(
   state: string,
   ousted: Error | undefined,

@@ -1,9 +1,9 @@
 /**
  * Tells of outages, and of everything else that repeats itself, so that a person reads what is
- * new, and no disk is filled.
+ * new and a disk is not filled with what is not.
  *
  * An outage has a line at its begin, at its end, now and then between, and for a connection that
- * ends in another way than those before it.
+ * ends in another way than those before it, which is another fault.
  *
  * What ends it is not a connection, for a server that accepts and drops would begin one outage
  * a connection: it is a packet that was confirmed since the last failure, or that nothing waits
@@ -34,10 +34,11 @@ const MAX_KINDS = 64;
 
 export interface OutageReporterOptions {
   readonly clock: Clock;
+  /** Tells that packets get through. */
   readonly queue: Pick<OutboundQueue, "removedThroughId"> & {
     stats(): Pick<QueueStats, "packets">;
   };
-  /** Told everything, at its level. */
+  /** Told everything, at the level at which it is to be told. */
   readonly tell: (status: ToldStatus) => void;
 }
 
@@ -57,7 +58,7 @@ interface Ongoing {
   brokenConnections: number;
   remindAtMs: number;
   removedAtFailure: number;
-  /** The last connection did: a new one has confirmed nothing at first. */
+  /** Whether the last connection did: for a while a new one has confirmed nothing. */
   lastConfirmed: boolean;
   /** Since when there is a connection without a fault. */
   upSinceMs: number | undefined;
@@ -196,6 +197,7 @@ export class OutageReporter {
       return this.#tell({ ...status, level: "info", words, error: undefined }, false);
     }
     if (nowMs < ongoing.remindAtMs) return;
+    // Each pause is twice as long as the one before.
     const pastMs = nowMs - ongoing.sinceMs;
     ongoing.remindAtMs = nowMs + Math.min(LAST_REMINDER_MS, pastMs + FIRST_REMINDER_MS);
     const how = this.outage?.confirms ? "still unsteady" : "still not delivering";

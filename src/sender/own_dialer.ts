@@ -20,12 +20,12 @@ interface Parts {
 }
 
 /**
- * Makes the dialer. Who listens begins to, no sooner than this sender may send: at one that stands
- * by, a server would wait for nothing.
+ * Makes the dialer. Who listens begins to: no sooner than this sender may send, for a server that
+ * connects to one that stands by would wait there for nothing, and not be where it is waited for.
  */
 export type OpenDialer = () => Dialer;
 
-/** Its options are checked before anything is opened; `limits` are those of the sender. */
+/** The dialer of a sender, checked before anything else is opened; `limits` are its options. */
 export async function dialerFor(
   remote: Remote,
   options: SenderOptions,
@@ -62,6 +62,8 @@ export async function dialerFor(
  * Makes the dialer of a sender that may send, and only as long as it may, and with it the sender.
  *
  * @param tenure The right to send, which is given back where that fails.
+ * @param open What makes the dialer.
+ * @param sender What makes the sender.
  */
 export async function openUnder<T>(
   tenure: Tenure,

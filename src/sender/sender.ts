@@ -487,6 +487,7 @@ interface SenderParts {
   readonly closesQueue: boolean;
   readonly tenure: Tenure;
   readonly dialer: Dialer;
+  /** What ends with the sender. */
   readonly untilClosed: DisposableStack;
   readonly clock: Clock;
   readonly limits: SenderLimits;

@@ -62,7 +62,7 @@ export function alertName(number: number): string {
   return ALERTS.find(([known]) => known === number)?.[1] ?? `Alert${number}`;
 }
 
-/** The server has shown a certificate, and its signature is not by the key of that. */
+/** The server has shown a certificate, and does not sign with its key, as far as is seen here. */
 export function keyNotProven(cause: unknown): WireError {
   const words = "the server does not prove that it holds the key of the certificate that it " +
     "shows, or that cannot be read here (RSA below 2048 bits, an unknown critical extension)";

@@ -75,13 +75,18 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
 /** Kinds and curves of keys that Deno's TLS library signs with. */
 const DENO_SIGNS_WITH = /^(rsa|ed25519|prime256v1|secp(384|521)r1)$/;
 
-/** Checks what depends on the TLS library: OpenSSL's, which asks the reader, or Deno's. */
+/**
+ * Checks what depends on the TLS library: OpenSSL's, which asks how far the reader is, or Deno's.
+ *
+ * @throws {OptionError} It cannot do with these.
+ */
 export function assertUsableBy(
   asksReader: boolean | undefined,
   { maxVersion, key }: CheckedTlsOptions,
 ): void {
   if (asksReader && maxVersion === "TLSv1.2") {
-    const words = 'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate';
+    const words =
+      'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer';
     throw new OptionError("tls.maxVersion", maxVersion, words);
   }
   if (asksReader || key === undefined) return;

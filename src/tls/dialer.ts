@@ -15,7 +15,7 @@ import type { TlsOptions, TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
 
 const OPTIONS_MS = 10_000;
-/** For the certificate of a server that was refused. */
+/** How long it may take to fetch the certificate of a server that was refused. */
 const LOOK_MS = 3000;
 
 /** A {@linkcode Dialer} whose wires are {@linkcode TlsWire}s. */
@@ -25,10 +25,18 @@ export interface TlsDialer extends Dialer {
 
 export interface TlsDialerOptions {
   readonly tcp: TcpDialerOptions;
-  /** What connects to there, in the place of a `tcpDialer` of `tcp`. */
+  /**
+   * What connects to there.
+   *
+   * @default {undefined} a `tcpDialer` of `tcp`
+   */
   readonly inner?: TcpDialer;
   readonly tls: TlsSource;
-  /** How long `tls` may take where it is a function: 10 s unless given. */
+  /**
+   * How long `tls` may take where it is a function, in milliseconds.
+   *
+   * @default {10_000}
+   */
   readonly optionsTimeoutMs?: number;
   /** Ends the first wait for it. */
   readonly signal?: AbortSignal | undefined;

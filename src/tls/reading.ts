@@ -27,8 +27,10 @@ const PING_AFTER_MS = 100;
  * The timer pings only while fewer than this are unanswered. A peer that reads slowly is asked
  * again when it has answered: then one ping stands for everything that was sent meanwhile.
  *
- * Those of `PING_AFTER_BYTES` go on: without them a slow reader of megabytes would be called
- * stalled. Both kernels' buffers bound them.
+ * The pings for so many bytes know no such bound: a peer that reads megabytes slowly answers
+ * nothing until it comes to a ping, and with the next one behind everything it would be called
+ * stalled. They are bounded all the same, by both kernels' buffers, for each stands behind
+ * 64 KiB that nobody has read; three requests for that are 1 byte in 800.
  */
 const MAX_PINGS_OF_TIMER = 8;
 

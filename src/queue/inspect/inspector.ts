@@ -7,6 +7,7 @@
  *    file of an older version stays one.
  * 2. A page of packets is one transaction, so that packets and counts in it are of one
  *    moment. Between two pages nothing is held: writers can give the log's space back.
+ *    Only {@linkcode QueueInspector.check} is one transaction as a whole.
  * 3. Memory is bounded by a page.
  * 4. Nothing but SQLite opens the file.
  */
@@ -62,7 +63,7 @@ import {
   PAGE_ROWS,
 } from "./pages.ts";
 
-/** How many of `STATE_COLUMNS` the first versions have, and how many are shown. */
+/** How many of {@linkcode STATE_COLUMNS} the first versions have, and how many are shown. */
 const COUNTS_OF_VERSION: readonly number[] = [0, 7, 11];
 const SHOWN_COUNTS = 13;
 
@@ -72,6 +73,7 @@ const ROW_COUNTS_VERSION = 3;
 
 /** Which of a file's queues is looked into. */
 export interface InspectedPlace {
+  /** For people. */
   readonly path: string;
   readonly window: IdWindow;
 }
@@ -92,10 +94,10 @@ export let inspectIn: (
 
 /**
  * Looks into a queue's file without the right to change it. A sender and
- * programs that enqueue may work beside it.
+ * programs that enqueue may go on working beside it, in this process or others.
  *
- * Needs `--allow-read` for the file. SQLite puts `-wal` and `-shm` beside it
- * where there are none: its directory must be writable.
+ * Needs `--allow-read` for the file. SQLite puts two files beside it, `-wal`
+ * and `-shm`, where they are not there already: its directory must be writable.
  *
  * @category Queue
  */
@@ -139,6 +141,8 @@ export class QueueInspector implements Inspector {
   /**
    * Opens the queue at `path` for looking.
    *
+   * @param path The file.
+   * @param options See {@linkcode InspectOptions}.
    * @throws {QueueFileError} There is no file, it is not a queue, or a newer
    *   one, or so damaged that it is not known for one.
    * @throws {Deno.errors.NotCapable} The permission to read it is missing.
@@ -254,7 +258,7 @@ export class QueueInspector implements Inspector {
     });
   }
 
-  /** Whether a program has made it, or brought it to a newer version, since. */
+  /** Whether a program has made something of the file since, or brought it to a newer version. */
   #isOutdated(): boolean {
     if (this.version === 0) return Deno.statSync(this.#filePath).size > 0;
     if (this.version >= ROW_COUNTS_VERSION) return false;
@@ -302,6 +306,7 @@ export class QueueInspector implements Inspector {
     return queueCountsOf(counts);
   }
 
+  /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
   #clockOffsetMs(wallMs: number): number {
     if (this.version < ROW_COUNTS_VERSION) return 0;
     const sql = `SELECT written_at_ms, clock_offset_ms FROM (${COUNTS_SQL})`;

@@ -4,10 +4,10 @@
  *
  * It is the wall clock plus an offset: 0, until the wall clock jumps by more than a second against
  * the monotonic clock, and the offset by as much the other way. A slewed clock is followed. Whoever
- * notices a jump writes the offset into the file with its next commit, for others.
+ * notices a jump writes the offset into the file with its next commit, for others, too.
  *
  * Across a restart nobody has watched the clock. What has passed is then the wall clock's time since
- * the last commit, or none where that cannot be. While a machine is suspended
+ * the last commit, or none where `offsetAt` says that this cannot be. While a machine is suspended
  * its monotonic clock stands still: that time does not count.
  *
  * A database has one clock for all machines, whose own need not agree: a process says how long a
@@ -65,7 +65,7 @@ export class QueueTime {
     };
   }
 
-  /** The wall clock's reading at a moment of this time: never before it. */
+  /** The wall clock's reading, as it goes now, at a moment of this time: never before it. */
   toWallMs(atMs: number): number {
     return Math.ceil(atMs - this.#offsetMs + this.#leftMs);
   }
@@ -76,7 +76,7 @@ export class QueueTime {
     return Math.abs(this.#offsetMs - this.#knownOffsetMs) > SAME_CLOCK_MS;
   }
 
-  /** Takes over what the file says. What this process has seen comes first. */
+  /** Takes over what the file says by now. What this process has seen itself comes first. */
   adopt({ clockOffsetMs }: FileTime): void {
     this.#look();
     const hasSeenNothing = this.#offsetMs === this.#knownOffsetMs;
@@ -97,7 +97,7 @@ export class QueueTime {
   }
 }
 
-/** The time of a queue whose place keeps it: only how much of it passes is counted. */
+/** The time of a queue whose place keeps it: here it only counts how much of it passes. */
 export class PassingTime extends QueueTime {
   readonly #clock: Clock;
 
@@ -114,6 +114,8 @@ export class PassingTime extends QueueTime {
 
 /** What a queue's time is ahead of a wall clock that nobody has watched. */
 export function offsetAt(wallMs: number, { clockOffsetMs, writtenAtMs }: FileTime): number {
+  // At 0 nothing is known of the time before. Else the clock says what has passed, unless it
+  // went back, was not set, or says that it was longer than anybody rests.
   const restMs = wallMs - writtenAtMs;
   const isCredible = writtenAtMs === 0 ||
     writtenAtMs >= EARLIEST_MS && restMs >= 0 && restMs <= LONGEST_REST_MS;

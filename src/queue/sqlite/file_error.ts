@@ -239,7 +239,7 @@ export function codeOfWrite(code: number, path: string): number {
   return code === SqliteCode.IOERR_WRITE && !hasRoom(path) ? SqliteCode.FULL : code;
 }
 
-/** Writes `<path>.room`, and removes it; where it may not, there is room. */
+/** Writes `<path>.room`, and removes it; without the permission for that there is room. */
 function hasRoom(path: string): boolean {
   const tried = `${path}.room`;
   if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") return true;
