@@ -169,6 +169,10 @@ export class Supervisor {
     return this.#changes;
   }
 
+  get confirmedPackets(): number {
+    return this.#confirmedBefore + (this.#connection?.confirmation.confirmedPackets ?? 0);
+  }
+
   get stats(): DeliveryStats {
     const connection = this.#connection;
     return {
@@ -178,7 +182,7 @@ export class Supervisor {
       confirmedBy: confirmedBy(this.#limits),
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
-      confirmedPackets: this.#confirmedBefore + (connection?.confirmation.confirmedPackets ?? 0),
+      confirmedPackets: this.confirmedPackets,
       redeliveredPackets: this.#window.redeliveredPackets,
       connections: this.#connections,
       failedAttempts: this.#failedAttempts,

@@ -123,7 +123,12 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     const sending = sendingSideOf(queue);
     this.#clock = clock;
     this.#logger = logger;
-    this.#outages = new OutageReporter({ clock, queue, tell: (status) => this.#tell(status) });
+    this.#outages = new OutageReporter({
+      clock,
+      queue,
+      confirmedPackets: () => this.#counts.forwardedPackets,
+      tell: (status) => this.#tell(status),
+    });
     const answered = () => this.#counts.answeredAtMs = clock.wallMs();
     this.#forwarding = new Forwarding({
       ...{ queue, clock, edge: this.edge, asNew: settings.asNew, maxBytes: settings.maxBytes },

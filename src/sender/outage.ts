@@ -14,7 +14,6 @@ import type { Clock } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
 import { describeVerdict, isMomentary, isNews, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
-import type { OutboundQueue } from "../queue/queue.ts";
 import { isTrouble } from "./verdict_meaning.ts";
 
 /** Nothing tells that a packet was confirmed. */
@@ -34,10 +33,12 @@ const MAX_KINDS = 64;
 
 export interface OutageReporterOptions {
   readonly clock: Clock;
-  /** Tells that packets get through. */
-  readonly queue: Pick<OutboundQueue, "removedThroughId"> & {
-    stats(): Pick<QueueStats, "packets">;
-  };
+  readonly queue: { stats(): Pick<QueueStats, "packets"> };
+  /**
+   * How many packets have got through; only grows. Not what has left the queue: that may have
+   * expired, been given up, or been dropped for want of room.
+   */
+  readonly confirmedPackets: () => number;
   /** Told everything, at the level at which it is to be told. */
   readonly tell: (status: ToldStatus) => void;
 }
@@ -57,7 +58,7 @@ interface Ongoing {
   failedAttempts: number;
   brokenConnections: number;
   remindAtMs: number;
-  removedAtFailure: number;
+  confirmedAtFailure: number;
   /** Whether the last connection did: for a while a new one has confirmed nothing. */
   lastConfirmed: boolean;
   /** Since when there is a connection without a fault. */
@@ -126,14 +127,14 @@ export class OutageReporter {
     if (failure === "connection") ongoing.brokenConnections++;
     ongoing.latest = words;
     ongoing.upSinceMs = undefined;
-    const { removedThroughId } = this.#options.queue;
+    const confirmedPackets = this.#options.confirmedPackets();
     let isNews = begins;
     if (failure !== "attempt") {
       isNews ||= !ongoing.ways.has(kind);
       ongoing.ways.add(kind);
-      ongoing.lastConfirmed = removedThroughId > ongoing.removedAtFailure;
+      ongoing.lastConfirmed = confirmedPackets > ongoing.confirmedAtFailure;
     }
-    ongoing.removedAtFailure = removedThroughId;
+    ongoing.confirmedAtFailure = confirmedPackets;
     this.#tell({ ...status, level: isNews ? "warn" : "debug" }, true);
     if (status.state === "idle") this.#look();
   }
@@ -155,7 +156,7 @@ export class OutageReporter {
       failedAttempts: 0,
       brokenConnections: 0,
       remindAtMs: nowMs + FIRST_REMINDER_MS,
-      removedAtFailure: this.#options.queue.removedThroughId,
+      confirmedAtFailure: this.#options.confirmedPackets(),
       lastConfirmed: false,
       upSinceMs: undefined,
     };
@@ -190,9 +191,9 @@ export class OutageReporter {
       // The end has its own line.
       if (status.state === "closed") return;
       const span = spanWords((ongoing.upSinceMs ?? nowMs) - ongoing.sinceMs);
-      const over = ongoing.upSinceMs === undefined
-        ? "nothing is left to send"
-        : "packets get through again";
+      const over = ongoing.upSinceMs !== undefined && this.#hasConfirmed(ongoing)
+        ? "packets get through again"
+        : "nothing is left to send";
       const words = `${over}, after ${span}${countsOf(ongoing)}`;
       return this.#tell({ ...status, level: "info", words, error: undefined }, false);
     }
@@ -214,10 +215,13 @@ export class OutageReporter {
       this.#getsThrough(ongoing);
   }
 
-  #getsThrough({ upSinceMs, removedAtFailure }: Ongoing): boolean {
-    if (upSinceMs === undefined) return false;
-    const { queue } = this.#options;
-    return queue.removedThroughId > removedAtFailure || queue.stats().packets === 0;
+  #getsThrough(ongoing: Ongoing): boolean {
+    if (ongoing.upSinceMs === undefined) return false;
+    return this.#hasConfirmed(ongoing) || this.#options.queue.stats().packets === 0;
+  }
+
+  #hasConfirmed({ confirmedAtFailure }: Ongoing): boolean {
+    return this.#options.confirmedPackets() > confirmedAtFailure;
   }
 
   /** Tells it in full once, and now and then with a count when it repeats itself. */

@@ -139,7 +139,12 @@ export class Sender implements AsyncDisposable {
     this.#clock = clock;
     this.#logger = logger;
     this.#received = new Inbox(parts.limits.receivedBufferBytes);
-    this.#outages = new OutageReporter({ clock, queue, tell: (status) => this.#tell(status) });
+    this.#outages = new OutageReporter({
+      clock,
+      queue,
+      confirmedPackets: () => this.#supervisor.confirmedPackets,
+      tell: (status) => this.#tell(status),
+    });
     this.#supervisor = new Supervisor(parts.limits, {
       queue: sending,
       dialer,

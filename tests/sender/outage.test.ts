@@ -5,6 +5,8 @@ import { conditionOf } from "../../src/sender/condition.ts";
 import type { ToldStatus } from "../../src/delivery/status.ts";
 import { OutageReporter, outageWords, spanWords } from "../../src/sender/outage.ts";
 import { ManualClock } from "../support/manual_clock.ts";
+import { SenderBench } from "../support/sender_bench.ts";
+import { until } from "../support/until.ts";
 
 const HEALTHY: Verdict = { kind: "healthy" };
 const RESET: Verdict = { kind: "reset", code: "ECONNRESET" };
@@ -17,7 +19,7 @@ class Bench implements Disposable {
   readonly clock = new ManualClock();
   readonly told: ToldStatus[] = [];
   readonly reporter: OutageReporter;
-  removedThroughId = 0;
+  confirmed = 0;
   queuedPackets = 100;
   #state: SenderState = "idle";
   #verdict: Verdict = HEALTHY;
@@ -26,6 +28,7 @@ class Bench implements Disposable {
     this.reporter = new OutageReporter({
       clock: this.clock,
       queue: this,
+      confirmedPackets: () => this.confirmed,
       tell: (status) => void this.told.push(status),
     });
   }
@@ -77,7 +80,7 @@ class Bench implements Disposable {
   }
 
   confirm(): void {
-    this.removedThroughId++;
+    this.confirmed++;
   }
 
   [Symbol.dispose](): void {
@@ -220,6 +223,42 @@ Deno.test("outage: connections that confirm packets and break are unsteady, also
   assert.equal(bench.headline, "Not delivering");
   bench.confirm();
   assert.equal(bench.headline, "Unsteady");
+});
+
+Deno.test("outage: what was dropped or has expired meanwhile has not got through", async () => {
+  const lines: string[] = [];
+  const tell = (words: string) => void lines.push(words);
+  await using bench = new SenderBench({
+    ...{ holdMs: 60_000, backoffFirstMs: 200, backoffCapMs: 200 },
+    queueOptions: { overflow: "drop-oldest", maxPackets: 2 },
+    logger: { debug: () => {}, info: tell, warn: tell, error: tell },
+  });
+  const sender = await bench.open();
+  await sender.enqueue("never confirmed\n");
+  const first = await bench.server.accept();
+  await first.skip(16);
+  first.close();
+  await until("it broke", () => sender.state === "backing-off");
+  for (let n = 0; n < 5; n++) await sender.enqueue(`another ${n}\n`);
+  assert.equal(sender.queue.stats().droppedPackets, 4);
+  const second = await bench.server.accept();
+  await second.readUntil("another 4\n");
+  await until("it is held", () => sender.stats().heldPackets === 2);
+  assert.equal(sender.stats().confirmedPackets, 0);
+  assert.equal(sender.outage?.confirms, false);
+  assert.equal(sender.condition.headline, "Recovering");
+  assert.ok(!lines.some((line) => line.includes("get through")), lines.join("\n"));
+});
+
+Deno.test("outage: where the last packets have expired, nothing is left to send", () => {
+  using bench = new Bench();
+  bench.connect();
+  bench.break();
+  bench.connect();
+  bench.queuedPackets = 0;
+  bench.clock.advance(1000);
+  assert.equal(bench.reporter.outage, undefined);
+  assert.match(bench.lines.at(-1) ?? "", /^info: nothing is left to send, after/);
 });
 
 Deno.test("outage: a stalled server is one, until it reads again and something is confirmed", () => {
