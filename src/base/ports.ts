@@ -143,10 +143,14 @@ export interface DeliveryQueue {
   refuse(id: number, words: string): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
-  /** Calls back when `lastId` may have grown, or it is closed. Returns the unsubscription. */
+  /** Calls back when `lastId` may have grown, and once it is closed. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void;
-  /** Throws a `ClosedError` once it is closed. */
-  assertOpen?(): void;
+  /**
+   * For who asks nothing else of it at the moment.
+   *
+   * @throws {ClosedError} It is closed: nothing can be read or removed any more.
+   */
+  assertOpen(): void;
 }
 
 /**

@@ -226,8 +226,8 @@ export class Supervisor {
     await undefined;
     try {
       while (this.#state.kind !== "closed") {
-        if (this.#closeAtMs === undefined) this.#ports.queue.assertOpen?.();
         const waitMs = this.#step();
+        if (this.#needsQueue) this.#ports.queue.assertOpen();
         const nowMs = this.#clock.nowMs();
         this.#window.removeConfirmed(nowMs);
         this.#window.throwIfBroken();
@@ -549,6 +549,13 @@ export class Supervisor {
   get #wantsConnection(): boolean {
     return this.#window.hasMore ||
       (this.#limits.connect === "always" && this.#closeAtMs === undefined);
+  }
+
+  /** At its end a sender needs it only as long as something is to be delivered. */
+  get #needsQueue(): boolean {
+    if (this.#closeAtMs === undefined) return true;
+    return this.#state.kind !== "closed" &&
+      (this.#window.hasMore || (this.#connection?.unconfirmedPackets ?? 0) > 0);
   }
 
   #mustClose(nowMs: number): boolean {

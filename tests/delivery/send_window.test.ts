@@ -34,6 +34,7 @@ Deno.test("a packet is given up behind a burial that is under way: each has its 
       return refusal.promise;
     },
     rememberSent: () => {},
+    assertOpen: () => {},
     subscribe: () => () => {},
   };
   const limits = limitsOf({

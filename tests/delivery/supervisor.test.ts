@@ -57,6 +57,8 @@ class MemoryQueue implements DeliveryQueue {
 
   rememberSent(): void {}
 
+  assertOpen(): void {}
+
   subscribe(onPackets: () => void): () => void {
     this.#onPackets = onPackets;
     return () => {};
@@ -343,6 +345,7 @@ Deno.test("a queue that contradicts itself at the begin of a connection stops th
     giveUp: () => Promise.resolve(),
     refuse: () => Promise.resolve(),
     rememberSent: () => {},
+    assertOpen: () => {},
     subscribe: () => () => {},
   };
   const wires = [new FakeWire(), new FakeWire()];
@@ -406,6 +409,7 @@ function queueOf(...texts: string[]): DeliveryQueue {
     giveUp: () => Promise.resolve(),
     refuse: () => Promise.resolve(),
     rememberSent: () => {},
+    assertOpen: () => {},
     subscribe: () => () => {},
   };
 }

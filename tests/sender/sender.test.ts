@@ -615,11 +615,32 @@ Deno.test("a sender whose queue is closed ends at once, also where it has nothin
       using _lock = await SenderLock.acquire(bench.dir.queue);
     });
   }
-  await t.step("it is being closed, too: as ever", async () => {
-    await using bench = new SenderBench();
-    const queue = await OutboundQueue.open(bench.dir.queue);
-    const sender = await bench.open({ queue });
-    await Promise.all([queue.close(), sender.close()]);
+  for (const moment of ["the server is away", "packets are held"]) {
+    await t.step(`it is being closed for as long as it takes, and ${moment}`, async () => {
+      await using bench = new SenderBench({ holdMs: 60_000, backoffFirstMs: 60_000 });
+      if (moment === "packets are held") bench.server.readAll();
+      else bench.server.stop();
+      const queue = await OutboundQueue.open(bench.dir.queue);
+      const sender = await bench.open({ queue });
+      await sender.enqueue("a\n");
+      await until(moment, () => sender.stats().heldPackets > 0 || sender.state === "backing-off");
+      const closed = sender.close({ deliverTimeoutMs: Infinity });
+      await queue.close();
+      await assert.rejects(within("it ends", closed), { name: "ClosedError" });
+      using _lock = await SenderLock.acquire(bench.dir.queue);
+    });
+  }
+  await t.step("it is being closed, too, and delivers nothing any more: as ever", async () => {
+    for (const packets of [0, 3]) {
+      await using bench = new SenderBench({ backoffFirstMs: 60_000 });
+      const queue = await OutboundQueue.open(bench.dir.queue);
+      bench.server.stop();
+      const sender = await bench.open({ queue });
+      for (let n = 0; n < packets; n++) await sender.enqueue("a\n");
+      const state = packets === 0 ? "idle" : "backing-off";
+      await until("there is nothing to do", () => sender.state === state);
+      await Promise.all([queue.close(), sender.close({ deliverTimeoutMs: 0 })]);
+    }
   });
 });
 
