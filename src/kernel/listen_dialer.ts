@@ -183,9 +183,8 @@ class Listening implements ListenDialer {
         nextDescriptorHint(),
         this.#checked.options,
         this.#checked.asked,
-        (...parts) => new AcceptedWire(...parts),
+        (...parts) => new AcceptedWire((ended) => this.#arrivals.ended(ended), ...parts),
       );
-      wire.onEnd = () => this.#arrivals.ended(wire);
       this.#arrivals.use(wire);
       return wire;
     } catch (error) {
@@ -250,8 +249,17 @@ class Listening implements ListenDialer {
 
 /** A wire that another connection may take the place of. */
 class AcceptedWire extends TcpWire {
-  onEnd = () => {};
+  readonly #onEnd: (wire: AcceptedWire) => void;
   readonly #ownEnd = new OwnEnd();
+
+  /** @param onEnd Told when this side ends it. */
+  constructor(
+    onEnd: (wire: AcceptedWire) => void,
+    ...parts: ConstructorParameters<typeof TcpWire>
+  ) {
+    super(...parts);
+    this.#onEnd = onEnd;
+  }
 
   replace(): void {
     this.#ownEnd.decide("REPLACED");
@@ -274,12 +282,12 @@ class AcceptedWire extends TcpWire {
   }
 
   override abort(): void {
-    this.onEnd();
+    this.#onEnd(this);
     super.abort();
   }
 
   override close(): void {
-    this.onEnd();
+    this.#onEnd(this);
     super.close();
   }
 }
