@@ -470,10 +470,14 @@ export class Sender implements AsyncDisposable {
     this.#hub.publish(this.#statusOf(status));
   }
 
-  /** Grows with each; an outage, and a cluster, have something new to say at any time. */
+  /**
+   * Grows with each. An outage, a cluster, and who waits for a server that may not connect, have
+   * something new to say at any time.
+   */
   #changes(): number {
     const queue = sendingSideOf(this.queue);
-    if (this.outage !== undefined || queue.cluster()) return NaN;
+    const isOpen = this.outage !== undefined || this.#dialer.turnedAway !== undefined;
+    if (isOpen || queue.cluster()) return NaN;
     return this.#supervisor.changes + this.#toldStatuses + queue.changes;
   }
 

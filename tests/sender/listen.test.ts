@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import type { SenderStatus } from "../../mod.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { readRunningSender } from "../../src/sender/report.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 
@@ -128,6 +130,31 @@ Deno.test("who may not connect gets nothing", async () => {
     `Nobody is connected to ${remote}. 127.0.0.1 has tried, and is not in ?from=.`,
   );
   await sender.close({ deliverTimeoutMs: 0 });
+});
+
+Deno.test("who may not connect is told to other processes, too, however long nothing has happened", async () => {
+  using directory = new TempDir();
+  const remote = address();
+  const clock = new ManualClock();
+  await using sender = await Sender.open(directory.queue, `${remote}?from=192.0.2.7`, { clock });
+  await sender.enqueue("secret\n");
+  await until("it waits", () => sender.state === "connecting");
+  const detail = async () => {
+    clock.advance(1000);
+    return (await readRunningSender(directory.queue))?.report?.condition.detail;
+  };
+  for (let second = 0; second < 10; second++) await detail();
+  const before = await detail();
+  using stranger = await Device.connect(remote);
+  await until("its end", () => stranger.ended);
+  const after = await detail();
+  // By a clock that stands still no other end would come.
+  await sender.close({ deliverTimeoutMs: 0 });
+  const nobody = `Nobody is connected to ${remote}.`;
+  assert.deepEqual([before, after], [
+    nobody,
+    `${nobody} 127.0.0.1 has tried, and is not in ?from=.`,
+  ]);
 });
 
 Deno.test("a sender that only waits is closed at once, and gives its address back", async () => {
