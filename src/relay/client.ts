@@ -14,7 +14,16 @@ export interface Arrival {
 /** Ends one that nothing was read from: its client is not to take that for an orderly end. */
 export function turnAway({ connection, end }: Arrival): void {
   end?.reset();
-  connection.close();
+  closeOnce(connection);
+}
+
+/** Of a connection or a listener, which its owner may have closed before: Deno throws then. */
+export function closeOnce(one: { close(): void }): void {
+  try {
+    one.close();
+  } catch {
+    // It is closed, or nothing more can be done about it.
+  }
 }
 
 export class Client {
@@ -81,7 +90,7 @@ export class Client {
     const { connection, end } = this.#arrival;
     if (this.pump.isAllStored(() => end?.clientHasEnded ?? false)) end?.permitOrder();
     else end?.reset();
-    connection.close();
+    closeOnce(connection);
     this.#closed.resolve();
   }
 

@@ -33,7 +33,7 @@ import {
 } from "../kernel/descriptor.ts";
 import { isOfOneClient } from "../kernel/listen.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
-import { type Arrival, Client, turnAway } from "./client.ts";
+import { type Arrival, Client, closeOnce, turnAway } from "./client.ts";
 import type {
   RelayAddress,
   RelayConnection,
@@ -167,13 +167,7 @@ export class Relay implements AsyncDisposable {
   async #stop(): Promise<void> {
     // Whoever called us has us as the promise of the end by then.
     await undefined;
-    for (const listener of this.#options.listeners) {
-      try {
-        listener.close();
-      } catch {
-        // Its owner has closed it before.
-      }
-    }
+    for (const listener of this.#options.listeners) closeOnce(listener);
     this.#tellChange();
     for (const client of this.#clients) client.pump.stop();
     await Promise.all([...this.#clients].map(async (client) => {

@@ -201,6 +201,31 @@ Deno.test("relay: a client whose keepalive cannot be set is let go, and nothing 
   await bench.stats("the next one", ({ storedPackets }) => storedPackets === 1);
 });
 
+Deno.test("relay: a client whose connection was closed by its owner is let go, and nothing else happens", async () => {
+  await using bench = await Bench.open();
+  const [gone, other] = [bench.client("a\n"), bench.client("b\n")];
+  await bench.stats("both are stored", ({ storedPackets }) => storedPackets === 2);
+  gone.close();
+  // As Deno does it.
+  gone.close = () => {
+    throw new Deno.errors.BadResource("Bad resource ID");
+  };
+  await bench.stats("it is gone", ({ clients }) => clients === 1);
+  assert.match(bench.log.join("\n"), /client \d broke off, 1 packet stored/);
+  other.send("c\n");
+  await bench.stats("the other goes on", ({ storedPackets }) => storedPackets === 3);
+  // One that is closed in the moment of the stop.
+  const late = bench.client("d\n");
+  await bench.stats("it is stored", ({ storedPackets }) => storedPackets === 4);
+  late.close = gone.close;
+  const stopped = bench.relay.stop();
+  await until("the others are let go", () => other.isClosed);
+  late.isClosed = true;
+  late.send("");
+  await stopped;
+  assert.equal(bench.relay.stats().clients, 0);
+});
+
 Deno.test("relay: one sender has one relay with replies; the next comes when it has stopped", async () => {
   await using bench = await Bench.open({ replies: "all" });
   assert.throws(() => bench.another({ replies: "all" }), {
