@@ -336,8 +336,11 @@ export function limitsOf(options: SenderOptions): SenderLimits {
   if (options.dialer === undefined) wayNeeds(remoteOf(options), options);
   const { keepAlive } = validateSocketOptions(options.socket);
   const { session, transform, dialer } = options;
-  if (dialer !== undefined && typeof dialer?.dial !== "function") {
-    throw new OptionError("dialer", dialer, "must have a dial()");
+  if (dialer !== undefined) {
+    const { dial, remote } = dialer ?? {};
+    if (typeof dial !== "function" || typeof remote !== "string") {
+      throw new OptionError("dialer", dialer, "must have a dial(), and a remote as text");
+    }
   }
   if (transform !== undefined && typeof transform !== "function") {
     throw new OptionError("transform", transform, "must be a function");

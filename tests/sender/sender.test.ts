@@ -676,6 +676,13 @@ Deno.test("a sender that cannot be made of its dialer keeps nobody from sending"
     dial: () => Promise.reject(new Error("nowhere")),
   };
   await assert.rejects(bench.open({ dialer: unknown }), /^TypeError: not known yet/);
+  // It would be said that it cannot be connected to undefined; or half a sender would go on.
+  for (const remote of [undefined, 5n] as unknown[] as string[]) {
+    await assert.rejects(
+      bench.open({ dialer: { remote, dial: unknown.dial.bind(unknown) } }),
+      /^OptionError: dialer must have a dial\(\), and a remote as text/,
+    );
+  }
   await bench.open();
 });
 
