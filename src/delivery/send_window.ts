@@ -181,6 +181,11 @@ export class SendWindow {
     return this.#givenOrGoneId < Math.min(this.#queue.lastId, this.#lastIdToSend);
   }
 
+  /** Whether dead letters are being made: what lies behind them counts once they are. */
+  get isBurying(): boolean {
+    return this.#givingUp !== undefined;
+  }
+
   /** Nothing above this id will be sent any more. */
   stopAfter(id: number): void {
     this.#lastIdToSend = id;

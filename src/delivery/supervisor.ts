@@ -493,6 +493,8 @@ export class Supervisor {
 
   /** A connection is over: what it did not confirm is sent again, and then what comes next. */
   #ended(connection: Connection, peerClosed: boolean, nowMs: number): number {
+    // What the server has accepted behind a packet that it refused counts, too.
+    if (this.#window.isBurying) return Infinity;
     const again = connection.unconfirmedPackets;
     this.#earlyCloses.ended(this.#verdict, peerClosed, this.#confirmedHere, again);
     const { kind } = this.#verdict;
@@ -536,7 +538,10 @@ export class Supervisor {
   }
 
   #close(connection?: Connection): number {
-    if (connection !== undefined) this.#letGo(connection);
+    if (connection !== undefined) {
+      if (this.#window.isBurying) return Infinity; // As where a connection has ended.
+      this.#letGo(connection);
+    }
     return this.#enter({ kind: "closed" }, "info", "closed");
   }
 

@@ -369,6 +369,35 @@ Deno.test("an answer that is the server's last word counts, also where it resets
   assert.equal(sender.stats().queue.packets, 1);
 });
 
+for (const end of ["the server ends behind its answers", "the sender closes before them"]) {
+  Deno.test(`what is accepted behind a refused packet counts where ${end}`, async () => {
+    await using world = bench({ ...LINES, maxUnanswered: 5 });
+    const sender = await world.open();
+    await sender.enqueueMany(packets(5));
+    const first = await world.server.accept();
+    await first.readUntil("packet 5\n");
+    const over = seen(sender, ({ words }) => /everything was confirmed|will be sent/.test(words));
+    const closing = end.startsWith("the sender")
+      ? sender.close({ deliverTimeoutMs: 0 })
+      : undefined;
+    over.catch(() => {}); // Nothing of it is told where the sender closes.
+    if (closing !== undefined) assert.equal(await within("the sender's FIN", first.read()), "");
+    await first.write("ERR one\nOK\nOK\nERR four\nOK\n");
+    first.close();
+    await (closing ?? over);
+    await sender.close({ deliverTimeoutMs: 0 });
+
+    const { queue, confirmedPackets } = sender.stats();
+    assert.deepEqual([queue.packets, queue.refusedPackets, confirmedPackets], [0, 2, 3]);
+    // Nothing of it comes again.
+    const next = await world.open();
+    await next.enqueue(packet(6));
+    const second = await world.server.accept();
+    assert.equal(await second.readUntil("packet 6\n"), "packet 6\n");
+    assert.equal(next.stats().redeliveredPackets, 0);
+  });
+}
+
 Deno.test("a connection that is given up with unanswered packets ends by a reset", async () => {
   await using world = bench({ ...LINES, answerTimeoutMs: 400 });
   const sender = await world.open();
