@@ -6,7 +6,10 @@
 import { EndableWire } from "../base/own_end.ts";
 import type { Clock, SocketSample, Wire, WireOutcome } from "../base/ports.ts";
 
-/** With nothing to acknowledge for so long, a connection can be left without sending anything again. */
+/**
+ * With nothing to acknowledge, to hold or to answer for so long, a connection can be left without
+ * sending anything again.
+ */
 const QUIET_MS = 3000;
 
 /** How a connection has ended. */
@@ -31,6 +34,7 @@ export class WatchedWire extends EndableWire {
   readonly #clock: Clock;
   readonly #onEnd: (end: WatchedEnd) => void;
   #busyAtMs: number;
+  #isAsking = false;
   #hasPeerFin = false;
   #hasOurFin = false;
   #outcome: WireOutcome | undefined;
@@ -48,7 +52,7 @@ export class WatchedWire extends EndableWire {
 
   /** Whether nothing was under way for a while. */
   get isQuiet(): boolean {
-    return this.#clock.nowMs() - this.#busyAtMs >= QUIET_MS;
+    return !this.#isAsking && this.#clock.nowMs() - this.#busyAtMs >= QUIET_MS;
   }
 
   /** Ends it for a server that is preferred. */
@@ -73,6 +77,13 @@ export class WatchedWire extends EndableWire {
     const busy = sendQueueBytes > 0 || readBytes < bytesAcked;
     if (busy) this.#busyAtMs = this.#clock.nowMs();
     return sample;
+  }
+
+  /** The peer is asked for as long as there are packets that are acknowledged and not confirmed. */
+  override askPeer(asking: boolean): void {
+    this.#isAsking = asking;
+    this.#busyAtMs = this.#clock.nowMs();
+    super.askPeer(asking);
   }
 
   override shutdownWrite(): void {

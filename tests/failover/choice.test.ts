@@ -493,6 +493,18 @@ Deno.test("a connection that is never quiet is left when the time has passed twi
   assert.deepEqual(left, ["PREFERRED"]);
 });
 
+Deno.test("a connection with packets that are held or not answered is not quiet", async () => {
+  const { clock, wire } = await onSecond(5000);
+  const left: unknown[] = [];
+  wire.read(new Uint8Array(1)).catch((error) => left.push(error.code));
+  wire.askPeer(true);
+  await pass(clock, 9);
+  assert.deepEqual(left, []);
+  wire.askPeer(false);
+  await pass(clock, 4);
+  assert.deepEqual(left, ["PREFERRED"]);
+});
+
 Deno.test("a preferred server whose handshake takes long is found to be back all the same", async () => {
   const clock = new ManualClock();
   const [a, b] = [new Server("a"), new Server("b")];

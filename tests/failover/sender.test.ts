@@ -179,6 +179,28 @@ Deno.test("the preferred server is gone back to, and nothing is sent twice in a 
   assert.equal(sender.stats().redeliveredPackets, 0);
 });
 
+for (
+  const [open, options] of [
+    ["not answered", { confirm: { framing: "lines", accepted: "OK" } }],
+    ["held", { holdMs: 5000 }],
+  ] as const
+) {
+  Deno.test(`where packets are ${open} there is no quiet moment in which to go back`, async () => {
+    await using pair = new Pair();
+    pair.first.stop();
+    const sender = await pair.open({ returnAfterMs: 3500, ...options });
+    await sender.enqueue(packet(1));
+    const other = await pair.second.accept();
+    assert.equal(await other.readUntil("packet 1\n"), lines(1));
+    pair.first.start();
+    // A look a second: with the fifth one it was there for longer than that.
+    for (let looks = 0; looks < 5; looks++) await pair.first.accept();
+    await other.write("OK\n");
+    await until("it is confirmed", () => sender.stats().queue.packets === 0);
+    assert.equal(sender.stats().redeliveredPackets, 0);
+  });
+}
+
 Deno.test("a connection that its server has half-closed is left for the preferred one, too", async () => {
   await using pair = new Pair();
   pair.first.stop();
