@@ -68,6 +68,8 @@ interface Served {
   reading: SimEvent | undefined;
   /** What it is about to say, message by message, and when the last of them is said. */
   saidAtMs: number;
+  /** What says the parts of it, one after the other. */
+  readonly toSay: (() => void)[];
   /** When the next answer may be said that has to keep its turn. */
   turnAtMs: number;
   /** It has left out an answer that has its turn: none behind it may come. */
@@ -159,6 +161,7 @@ export class SimServer implements ServerSide {
       accepted: false,
       reading: undefined,
       saidAtMs: 0,
+      toSay: [],
       turnAtMs: 0,
       mute: false,
       early: undefined,
@@ -345,14 +348,18 @@ export class SimServer implements ServerSide {
     for (const [i, part] of parts.entries()) {
       const atMs = Math.max(this.#scheduler.nowMs, served.saidAtMs + (i === 0 ? 0 : 3));
       served.saidAtMs = atMs;
-      this.#scheduler.after(atMs - this.#scheduler.nowMs, () => {
+      const speak = () => {
         const { end } = served;
         if (!this.#served.has(end.connection) || end.writeShut) return;
         // Half an answer would spoil the next one.
         if (end.sendRoomBytes < part.length) return this.#drop(served, () => end.abort());
         if (i === 0) begins();
         end.write(part);
-      });
+      };
+      served.toSay.push(speak);
+      // The next one, whichever that is: of two moments that are the same one may be rounded to
+      // be earlier.
+      this.#scheduler.after(atMs - this.#scheduler.nowMs, () => served.toSay.shift()?.());
     }
   }
 
