@@ -6,7 +6,15 @@ import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { type Outcome, packetsIn, runHere, runWith, sendPermissions, Sendq } from "./helpers.ts";
+import {
+  leftOutWithout,
+  type Outcome,
+  packetsIn,
+  runHere,
+  runWith,
+  sendPermissions,
+  Sendq,
+} from "./helpers.ts";
 
 async function fillQueue(path: string): Promise<void> {
   await using queue = await OutboundQueue.open(path);
@@ -568,4 +576,39 @@ Deno.test("a queue in a directory that is a link: the flags that it asks for are
   const { code, err } = await runWith([...rest, ...flags], args, "one\n");
   assert.equal(code, 0, err);
   assert.equal(server.text, "one\n");
+});
+
+const NO_PRLIMIT = await leftOutWithout("prlimit", "--version");
+
+Deno.test({
+  name: `a file that may not grow ends no process: it waits as on a full disk${NO_PRLIMIT}`,
+  ignore: NO_PRLIMIT !== "",
+  fn: async () => {
+    using dir = new TempDir();
+    const limit = async (pid: number, bytes: string) => {
+      const args = [`--pid=${pid}`, `--fsize=${bytes}:`];
+      assert((await new Deno.Command("prlimit", { args }).output()).success);
+    };
+    const room = `${dir.queue}.room`;
+    await using program = new Sendq(
+      [...sendPermissions("tcp://127.0.0.1:1", dir.queue), `--allow-write=${room}`],
+      ["send", "tcp://127.0.0.1:1", "--queue", dir.queue, "--deliver-timeout", "0s"],
+    );
+    await program.write("first\n");
+    await until("it is stored", async () => {
+      try {
+        return await packetsIn(dir.queue) === 1;
+      } catch {
+        return false;
+      }
+    });
+    await limit(program.child.pid, "1000000");
+    const written = program.write(`${"x".repeat(99)}\n`.repeat(20_000)).catch(() => {});
+    await program.says(/may not grow any further \(EFBIG\).*Trying again/);
+    await limit(program.child.pid, "100000000");
+    await written;
+    await until("the rest is stored", async () => await packetsIn(dir.queue) === 20_001);
+    program.child.kill("SIGTERM");
+    assert.equal(await program.ended(), 75, program.stderr);
+  },
 });

@@ -4,13 +4,18 @@ import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SqliteCode, SqliteError } from "../../src/queue/sqlite/driver.ts";
-import { codeOfWrite, isNoRoom, toFileError } from "../../src/queue/sqlite/file_error.ts";
+import { isNoRoom, toFileError, whatOfWrite } from "../../src/queue/sqlite/file_error.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { Disk } from "./disk.ts";
 import { FaultDriver, NO_TMPFS, unless } from "./helpers.ts";
 
 /** As Deno says it: without a class, and without a code. */
 const QUOTA_WORDS = "Disk quota exceeded (os error 122)";
+const FAULT_WORDS = "Input/output error (os error 5)";
+
+function codeOf(code: number, path: string): number {
+  return whatOfWrite(code, path).code;
+}
 
 Deno.test("a quota that is used up is a full disk, whoever says so", () => {
   const errors = [
@@ -33,10 +38,10 @@ Deno.test("a write that has failed is a full disk where nothing else can be writ
   const tried = `${dir.queue}.room`;
   // It may be another queue.
   Deno.writeTextFileSync(tried, "x");
-  assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
+  assert.equal(codeOf(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
   assert.equal(Deno.readTextFileSync(tried), "x");
   Deno.removeSync(tried);
-  assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
+  assert.equal(codeOf(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
   assert.throws(() => Deno.statSync(tried), Deno.errors.NotFound);
   const { openSync } = Deno;
   let words = QUOTA_WORDS;
@@ -45,10 +50,10 @@ Deno.test("a write that has failed is a full disk where nothing else can be writ
     return openSync(path, options);
   };
   try {
-    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.FULL);
-    assert.equal(codeOfWrite(SqliteCode.IOERR_FSYNC, dir.queue), SqliteCode.IOERR_FSYNC);
-    words = "Input/output error (os error 5)";
-    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
+    assert.equal(codeOf(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.FULL);
+    assert.equal(codeOf(SqliteCode.IOERR_FSYNC, dir.queue), SqliteCode.IOERR_FSYNC);
+    words = FAULT_WORDS;
+    assert.equal(codeOf(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
   } finally {
     Deno.openSync = openSync;
   }
@@ -58,9 +63,9 @@ Deno.test({
   ...unless(NO_TMPFS, "the same on a disk that is full"),
   fn: () => {
     using disk = new Disk("size=1m");
-    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.IOERR_WRITE);
+    assert.equal(codeOf(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.IOERR_WRITE);
     disk.fillUp();
-    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.FULL);
+    assert.equal(codeOf(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.FULL);
     assert.throws(() => Deno.statSync(`${disk.queue}.room`), Deno.errors.NotFound);
   },
 });
@@ -152,20 +157,26 @@ Deno.test({
       script,
       `const { OutboundQueue } = await import(${JSON.stringify(queue)});
       const { openSync } = Deno;
-      const isQuota = Deno.args[0] === "quota";
+      const words = ${JSON.stringify({ quota: QUOTA_WORDS, other: FAULT_WORDS })}[Deno.args[0]];
       Deno.openSync = (path, options) => {
-        if (isQuota && path.endsWith(".room")) throw new Error(${JSON.stringify(QUOTA_WORDS)});
+        if (words !== undefined && path.endsWith(".room")) throw new Error(words);
         return openSync(path, options);
       };
       const opened = await OutboundQueue.open(Deno.args[1], { durability: "process-crash" });
       try {
         for (;;) await opened.enqueue(new Uint8Array(100_000));
-      } catch ({ reason, outcome }) {
-        console.log(reason, outcome);
+      } catch ({ reason, outcome, message }) {
+        console.log(reason, outcome, message.includes("EFBIG"));
       }
       Deno.exit();`,
     );
-    for (const [fault, told] of [["quota", "disk-full nothing-stored"], ["other", "io unknown"]]) {
+    for (
+      const [fault, told] of [
+        ["quota", "disk-full nothing-stored false"],
+        ["other", "io unknown false"],
+        ["none", "disk-full nothing-stored true"],
+      ]
+    ) {
       // To SQLite a file that may not grow is a write that has failed, as a quota is.
       const limited = 'trap \'\' XFSZ; ulimit -f 8192; exec "$0" "$@"';
       const { stdout, stderr } = await new Deno.Command("sh", {

@@ -169,11 +169,12 @@ async function storeInput(
 ): Promise<ExitCode> {
   const { log } = options;
   // A script with a packet in its arguments does not pay for them.
-  const [{ StopSignals }, { StdinIntake }, { tellLost }] = await Promise.all([
+  const [{ SizeLimit, StopSignals }, { StdinIntake }, { tellLost }] = await Promise.all([
     import("../session/signals.ts"),
     import("../session/stdin_intake.ts"),
     import("../session/plan.ts"),
   ]);
+  using _limit = new SizeLimit();
   using signals = new StopSignals();
   const intake = new StdinIntake(options);
   const stopped = signals.first.then(async (signal) => {

@@ -18,7 +18,7 @@ import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_pl
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, explain } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal/figures.ts";
-import { StopSignals } from "../session/signals.ts";
+import { SizeLimit, StopSignals } from "../session/signals.ts";
 import { LogConsole, printOutcome } from "../terminal/output.ts";
 import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
 
@@ -102,6 +102,7 @@ async function importPackets(
   const lines = linesOf(source, 2 * maxPacketBytes + FIELDS_BYTES);
   await using queue = dryRun ? undefined : await open(path, options);
   const log = LogConsole.on(io, { format: "text", level: "info", live: false });
+  using _limit = new SizeLimit();
   using signals = new StopSignals();
   const stop = new AbortController();
   const stopped = signals.first.then((signal) => {

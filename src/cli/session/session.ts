@@ -33,7 +33,7 @@ import {
 import { type OpenedRoute, Route, type RouteSurroundings, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
-import { HangUps, StopSignals } from "./signals.ts";
+import { HangUps, SizeLimit, StopSignals } from "./signals.ts";
 import { checkPlan } from "./sender_options.ts";
 import { checkToken, openStatusPage, statusPageNeeds } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
@@ -99,6 +99,7 @@ export async function runSessions(
   const live = plans.length === 1 && io.stderr.isTerminal() && format === "text";
   const log = LogConsole.on(io, { format, level: logLevelOf(options), live });
   using untilTheEnd = new DisposableStack();
+  untilTheEnd.use(new SizeLimit());
   // Whoever has it read anew while queues are opened does not mean to end it.
   const hangUps = reload && untilTheEnd.use(new HangUps());
   const codes: ExitCode[] = [];

@@ -1,6 +1,6 @@
 /**
  * The wish to stop: SIGTERM, SIGINT or SIGHUP once, and once more for those in a
- * hurry; and SIGHUP as the wish to read anew.
+ * hurry; SIGHUP as the wish to read anew; and SIGXFSZ as no wish at all.
  */
 
 import { isSignalIgnored, SIGHUP } from "../../kernel/signal.ts";
@@ -9,15 +9,37 @@ import { isSignalIgnored, SIGHUP } from "../../kernel/signal.ts";
  * A terminal that is closed says SIGHUP; who wants to outlive it starts with
  * nohup, which ignores it. With the first listener for any signal Deno begins to
  * handle SIGHUP as if nobody had ignored it, so that a listener of ours has to
- * do nothing in its place. To be asked before.
+ * do nothing in its place. To be asked before; what was found then holds.
  */
+let hupWasIgnored: boolean | undefined;
+
 function hupIsIgnored(): boolean {
   try {
-    return isSignalIgnored(SIGHUP);
+    return hupWasIgnored ??= isSignalIgnored(SIGHUP);
   } catch {
     return false; // A command without the C library.
   }
 }
+
+/**
+ * While it is there, a file that may not grow any further (ulimit -f) ends no process without a
+ * word: the write fails, as on a full disk. To be made before any file is opened.
+ */
+export class SizeLimit implements Disposable {
+  readonly #listeners: readonly Deno.Signal[];
+
+  constructor() {
+    // Whatever comes first has to keep a SIGHUP ignored.
+    this.#listeners = hupIsIgnored() ? ["SIGHUP", "SIGXFSZ"] : ["SIGXFSZ"];
+    for (const signal of this.#listeners) Deno.addSignalListener(signal, doNothing);
+  }
+
+  [Symbol.dispose](): void {
+    for (const signal of this.#listeners) Deno.removeSignalListener(signal, doNothing);
+  }
+}
+
+function doNothing(): void {}
 
 /**
  * SIGHUP as the wish that everything is read anew, from before it can be: without a listener it

@@ -17,7 +17,9 @@ const ADVICE: { readonly [reason in QueueFileReason]: string } = {
   "read-only": "Nothing was stored. The file, its directory (SQLite keeps -wal and -shm files " +
     "there) and its filesystem must be writable for this user.",
   "busy": "Nothing was stored. Try again, or raise busyTimeoutMs.",
-  "io": "Nothing was stored. Look into the system's log for faults of the disk.",
+  "io":
+    "Nothing was stored. Look into the system's log for faults of the disk; and whether files " +
+    "may not grow any further (ulimit -f).",
   "misplaced": "What this process stored last may lie where nobody finds it. Put the file back, " +
     "or start this program again; then store those packets once more.",
 };
@@ -39,6 +41,18 @@ export function diskFull(path: string, options?: ErrorOptions): QueueFileError {
   return queueFileError("disk-full", path, "the disk is full", options);
 }
 
+/** The words of SQLite's error, and of ours. */
+const TOO_LARGE = "a file of it may not grow any further (EFBIG)";
+const RAISE_SIZE_LIMIT = "Nothing was stored. Raise the limit for the sizes of files (prlimit " +
+  "--fsize, ulimit -f, LimitFSIZE=): until then what is delivered may not be removed, either. " +
+  "A smaller maxBytes keeps the queue below it.";
+
+function noRoom(cause: unknown, path: string): QueueFileError {
+  return cause instanceof Error && (cause.message === TOO_LARGE || isTooLarge(cause))
+    ? queueFileError("disk-full", path, TOO_LARGE, { cause, advice: RAISE_SIZE_LIMIT })
+    : diskFull(path, { cause });
+}
+
 export function errorsOf(
   cause: unknown,
   path: string,
@@ -58,7 +72,7 @@ export function codeOf(error: unknown): unknown {
 export function toFileError(error: unknown, path: string): unknown {
   if (error instanceof SqliteError) return fromSqlite(error, path);
   if (error instanceof Deno.errors.NotCapable) return withFlags(error, path);
-  if (isNoRoom(error)) return diskFull(path, { cause: error });
+  if (isNoRoom(error)) return noRoom(error, path);
   if (error instanceof Error && /^E[A-Z0-9]+$/.test(String(codeOf(error)))) {
     return fromFileSystem(error, path);
   }
@@ -74,7 +88,7 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
   }
   switch (error.primaryCode) {
     case SqliteCode.FULL:
-      return diskFull(path, { cause: error });
+      return noRoom(error, path);
     case SqliteCode.CORRUPT:
       // SQLite has found it, or we have, in a row.
       return make(
@@ -234,19 +248,34 @@ const TRIED_BYTES = 64 * 1024;
  * What a code of SQLite's means: a write that has failed, where there is no room, is `FULL`.
  *
  * @param path The file that was being written.
+ * @returns With the words for it, where they are others than SQLite's.
  */
-export function codeOfWrite(code: number, path: string): number {
-  return code === SqliteCode.IOERR_WRITE && !hasRoom(path) ? SqliteCode.FULL : code;
+export function whatOfWrite(code: number, path: string): { code: number; words?: string } {
+  if (code !== SqliteCode.IOERR_WRITE) return { code };
+  const found = lackOfRoom(path);
+  if (found === undefined) return { code };
+  return { code: SqliteCode.FULL, ...(isTooLarge(found) ? { words: TOO_LARGE } : {}) };
 }
 
-/** Writes `<path>.room`, and removes it; without the permission for that there is room. */
 function hasRoom(path: string): boolean {
+  return lackOfRoom(path) === undefined;
+}
+
+/**
+ * Writes `<path>.room`, as far behind its beginning as the queue's files reach, and removes it.
+ *
+ * @returns What says that there is no room. `undefined`: there is some, or nobody may find out.
+ */
+function lackOfRoom(path: string): unknown {
   const tried = `${path}.room`;
-  if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") return true;
+  if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") {
+    return undefined;
+  }
   try {
     // What lies there already may be another queue: it is left alone, and nothing is found out.
     using file = Deno.openSync(tried, { write: true, createNew: true, mode: 0o600 });
     try {
+      file.seekSync(largestOf(path), Deno.SeekMode.Start);
       writeAllSync(file, crypto.getRandomValues(new Uint8Array(TRIED_BYTES)));
       // A network filesystem tells of its quota only now.
       file.syncDataSync();
@@ -257,10 +286,25 @@ function hasRoom(path: string): boolean {
         // Somebody else has removed it: what the write has said stands.
       }
     }
-    return true;
+    return undefined;
   } catch (error) {
-    return !isNoRoom(error);
+    return isNoRoom(error) ? error : undefined;
   }
+}
+
+/** What SQLite's log mostly stays below, where this process may not look at it. */
+const LOG_BYTES = 16 * 1024 * 1024;
+
+/** How large the larger one of a queue's file and its log is. */
+function largestOf(path: string): number {
+  const sizeOf = (file: string, otherwise: number) => {
+    try {
+      return Deno.statSync(file).size;
+    } catch (error) {
+      return error instanceof Deno.errors.NotFound ? 0 : otherwise;
+    }
+  };
+  return Math.max(sizeOf(path, 0), sizeOf(`${path}-wal`, LOG_BYTES));
 }
 
 /** Whether a caller would be told that the disk is full. */
@@ -282,5 +326,12 @@ const QUOTA = /\(os error 122\)$/;
 
 export function isNoRoom(error: unknown): boolean {
   return error instanceof Error &&
-    (["ENOSPC", "EDQUOT"].includes(String(codeOf(error))) || QUOTA.test(error.message));
+    (["ENOSPC", "EDQUOT"].includes(String(codeOf(error))) || QUOTA.test(error.message) ||
+      isTooLarge(error));
+}
+
+/** EFBIG: a limit of this process or of the filesystem for the size of each file. */
+function isTooLarge(error: unknown): boolean {
+  return error instanceof Error &&
+    (codeOf(error) === "EFBIG" || /\(os error 27\)$/.test(error.message));
 }

@@ -15,7 +15,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./driver.ts";
-import { codeOfWrite, saysTooManyFiles, wordsOfOpening } from "./file_error.ts";
+import { saysTooManyFiles, whatOfWrite, wordsOfOpening } from "./file_error.ts";
 
 /**
  * The default driver.
@@ -148,8 +148,10 @@ function normalised(error: unknown, { path, readOnly }: OpenedFile): unknown {
       const words = "a page of the file lies behind its end";
       return new SqliteError(SqliteCode.CORRUPT, words, { cause: error });
     }
-    const code = readOnly ? error.errcode : codeOfWrite(error.errcode, path);
-    return new SqliteError(code, wordsOf(code, error, path), { cause: error });
+    const { code, words = wordsOf(code, error, path) } = readOnly
+      ? { code: error.errcode }
+      : whatOfWrite(error.errcode, path);
+    return new SqliteError(code, words, { cause: error });
   }
   // No sendq has ever written such a number.
   if (error instanceof RangeError && "code" in error && error.code === "ERR_OUT_OF_RANGE") {

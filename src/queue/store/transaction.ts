@@ -96,6 +96,7 @@ export function commitError(error: unknown, path: string): unknown {
     cause: error,
     outcome: "unknown",
     advice: "It is not known whether the commit is on the disk: as long as the machine runs " +
-      "it does not count, after a crash it may. Look into the system's log for faults of the disk.",
+      "it does not count, after a crash it may. Look into the system's log for faults of the " +
+      "disk; and whether files may not grow any further (ulimit -f).",
   });
 }
