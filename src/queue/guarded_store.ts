@@ -16,7 +16,9 @@ import type {
   MakesWay,
   QueueStore,
   StoreReads,
+  StoreState,
 } from "./store/contract.ts";
+import { refuseGoneBack } from "./store/transaction.ts";
 
 /** While packets are stored, the files are looked at this often. */
 const LOOK_MS = 1000;
@@ -60,6 +62,8 @@ export class GuardedStore implements QueueStore {
   #shortenedAtMs = -Infinity;
   #isClosed = false;
   #prepare: (() => void) | undefined;
+  /** The highest id that is known to have been in the file. */
+  #lastId = 0;
 
   /**
    * @param files The store's files, as they were when it was opened.
@@ -72,7 +76,7 @@ export class GuardedStore implements QueueStore {
     prepare?: () => void,
   ) {
     this.path = store.path;
-    this.reads = store.reads;
+    this.reads = { ...store.reads, state: () => this.#state(store) };
     this.#store = store;
     this.#files = files;
     this.#clock = clock;
@@ -110,11 +114,11 @@ export class GuardedStore implements QueueStore {
   /** A removal alone goes through on a full disk. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     if (request.units.length === 0) {
-      return this.inReserve((makesWay) => this.#store.commit({ ...request, makesWay }), NO_LETTERS);
+      return this.inReserve((makesWay) => this.#commit({ ...request, makesWay }), NO_LETTERS);
     }
     this.#checkIntake();
     try {
-      const result = this.#store.commit(request);
+      const result = this.#commit(request);
       return result instanceof Promise
         ? result.catch((error) => this.#commitAgain(request, error))
         : result;
@@ -128,12 +132,48 @@ export class GuardedStore implements QueueStore {
     const { edit } = request;
     if (edit.kind === "requeue") {
       this.#checkIntake();
-      return this.#store.edit(request);
+      return this.#edit(request);
     }
     return this.inReserve(
-      (makesWay) => this.#store.edit({ ...request, makesWay }),
+      (makesWay) => this.#edit({ ...request, makesWay }),
       edit.kind !== "bury" || edit.reason === "expired" ? NO_LETTERS : FEWER_LETTERS,
     );
+  }
+
+  #commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
+    return this.#watched(() => this.#store.commit({ ...request, lastIdAtLeast: this.#lastId }));
+  }
+
+  #edit(request: EditRequest): EditResult | Promise<EditResult> {
+    return this.#watched(() => this.#store.edit({ ...request, lastIdAtLeast: this.#lastId }));
+  }
+
+  /** The counts; and whether the file has gone back, for whoever asks where it is. */
+  async #state(store: QueueStore): Promise<StoreState> {
+    const { state } = await this.#watched(async () => ({ state: await store.reads.state() }));
+    return state;
+  }
+
+  #watched<T extends { readonly state: StoreState }>(work: () => T | Promise<T>): T | Promise<T> {
+    // What is asked later may be answered sooner.
+    const before = this.#lastId;
+    const know = (result: T): T => {
+      const { state } = result;
+      refuseGoneBack(state, before, this.path);
+      this.#lastId = Math.max(this.#lastId, state.lastId);
+      return result;
+    };
+    const note = (error: unknown): never => {
+      const isMisplaced = error instanceof QueueFileError && error.reason === "misplaced";
+      if (isMisplaced) this.#misplaced ??= error;
+      throw error;
+    };
+    try {
+      const result = work();
+      return result instanceof Promise ? result.then(know).catch(note) : know(result);
+    } catch (error) {
+      return note(error);
+    }
   }
 
   /** @throws {QueueFileError} Nothing may be stored now. */
@@ -162,7 +202,7 @@ export class GuardedStore implements QueueStore {
     await this.#unlessFull(() => this.#store.checkpoint());
     let result: CommitResult;
     try {
-      result = await this.#store.commit(request);
+      result = await this.#commit(request);
     } catch (again) {
       if (!isDiskFull(again)) throw again;
       result = await this.#commitInShrunk(request, again);
@@ -178,7 +218,7 @@ export class GuardedStore implements QueueStore {
     this.#spareIsOut = true;
     await this.#giveBack();
     if (this.#spareIsOut) throw error;
-    return await this.#store.commit(request);
+    return await this.#commit(request);
   }
 
   /**

@@ -1,5 +1,6 @@
 /** A queue is a file and not a name: files that are removed, replaced, moved or have two names. */
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { readSenderNotice, toLockFileError } from "../../src/queue/lock_file.ts";
 import { backUpQueue } from "../../src/queue/inspect/backup.ts";
@@ -52,6 +53,36 @@ for (const [name, mishap] of Object.entries(MISHAPS)) {
     await sendingSideOf(queue).removeThrough(2);
     assert.equal(queue.stats().packets, 0);
   });
+}
+
+inEachPlace("an older copy that is written over a file in use is noticed", async (open) => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await open(dir.queue, { clock });
+  await queue.enqueue(bytes("old"));
+  await queue.close();
+  const old = Deno.readFileSync(dir.queue);
+  await using again = await open(dir.queue, { clock });
+  await again.enqueueMany(["new", "new"]);
+  // As cp does it, at a moment at which all of the log is in the file.
+  const other = new DatabaseSync(dir.queue);
+  other.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  Deno.writeFileSync(dir.queue, old);
+  // Whoever comes next writes what the first one has to read.
+  other.exec("UPDATE state SET written_at_ms = written_at_ms + 1");
+  other.close();
+  await assert.rejects(again.enqueue("newer"), isOverwritten);
+  await assert.rejects(sendingSideOf(again).removeThrough(3), isOverwritten);
+  await assert.rejects(sendingSideOf(again).pollOtherProcesses(), isOverwritten);
+  assert(isOverwritten(again.misplaced()));
+  // Whoever opens what is there now has nothing to do with what was.
+  await again.close();
+  await using present = await open(dir.queue, { clock });
+  assert.equal(await present.enqueue("first"), 2);
+});
+
+function isOverwritten(error: unknown): boolean {
+  return isMisplaced(error) && /overwritten.* was 3, and is 1 now/.test(String(error));
 }
 
 inEachPlace("a queue that is closed in order was not misplaced", async (open) => {

@@ -1,6 +1,7 @@
 /** What `send`, `relay` and `run` share: from what has to be granted to the exit code. */
 
 import { systemClock } from "../../base/clock.ts";
+import { QueueFileError } from "../../base/errors.ts";
 import type { QueueStats } from "../../base/queue_stats.ts";
 import type { Remote } from "../../base/remote.ts";
 import { within } from "../../base/waits.ts";
@@ -369,6 +370,10 @@ class Session {
       this.#log.error(
         `not delivered, and where the next start may not look: ${formatPackets(queue.packets)}`,
       );
+    } else if (queue.packets > 0 && isCorrupt(this.#error)) {
+      this.#log.error(
+        `not delivered, and in a file that is damaged: ${formatPackets(queue.packets)}`,
+      );
     } else if (queue.packets > 0) {
       this.#log.line(
         "warn",
@@ -530,4 +535,9 @@ export function every(intervalMs: number, callback: () => void): () => void {
   };
   next();
   return () => cancel();
+}
+
+/** The next start finds it so, too. */
+function isCorrupt(error: unknown): boolean {
+  return error instanceof QueueFileError && error.reason === "corrupt";
 }

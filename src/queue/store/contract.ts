@@ -47,6 +47,8 @@ export interface TransactionRequest {
   /** Ids up to this one have been on a wire; never lowers what the file says. */
   readonly sentThrough: number;
   readonly makesWay?: MakesWay | undefined;
+  /** A file in which fewer ids were ever given out has gone back, and is not written. */
+  readonly lastIdAtLeast?: number;
 }
 
 export interface CommitRequest extends TransactionRequest {

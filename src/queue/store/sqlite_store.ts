@@ -40,6 +40,7 @@ import {
   type Draft,
   fileError,
   keepTime,
+  refuseGoneBack,
   rememberSent,
 } from "./transaction.ts";
 import { FileTransactions, type Transactions } from "./transactions.ts";
@@ -160,7 +161,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
    * same transaction, and the work begins anew.
    */
   #transact<T>(
-    { at, deadLimits, sentThrough, makesWay }: TransactionRequest,
+    { at, deadLimits, sentThrough, makesWay, lastIdAtLeast = 0 }: TransactionRequest,
     work: (draft: Draft) => { readonly changed: boolean; readonly result: T },
   ): T & TransactionResult {
     const damagedIds: number[] = [];
@@ -169,6 +170,7 @@ export class SqliteStore implements Omit<FileStore, "sync">, StoreReads {
       try {
         this.#transactions.begin();
         const counts = this.#counts.read();
+        refuseGoneBack(counts, lastIdAtLeast, this.path);
         const draft: Draft = {
           counts,
           writesState: false,

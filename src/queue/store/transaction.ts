@@ -88,6 +88,28 @@ export function fileError(error: unknown, path: string): unknown {
   });
 }
 
+/**
+ * A copy that is written over a file in use leaves its name and its place as they were: what goes
+ * back shows that.
+ *
+ * @throws {QueueFileError} Ids above the highest one have been given out before.
+ */
+export function refuseGoneBack(
+  { lastId }: Pick<Counts, "lastId">,
+  lastIdAtLeast: number,
+  path: string,
+): void {
+  if (lastId >= lastIdAtLeast) return;
+  const what = `its file was overwritten while it was in use: the last id in it was ` +
+    `${lastIdAtLeast}, and is ${lastId} now`;
+  throw queueFileError("misplaced", path, what, {
+    advice:
+      "Nothing was stored. What it had and the copy has not is lost. Stop every program that " +
+      "uses it before a file is put back, and remove its -wal and -shm; sendq check says whether " +
+      "it is sound.",
+  });
+}
+
 /** What a caller is told when COMMIT itself has failed. */
 export function commitError(error: unknown, path: string): unknown {
   const translated = fileError(error, path);
