@@ -4,7 +4,7 @@ import type { QueueOptions } from "./options.ts";
 import type { EdgeFile } from "./place.ts";
 import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
 import { refuseWhileSending } from "./sqlite/beside.ts";
-import { mayBeFull, queueFileError, toFileError } from "./sqlite/file_error.ts";
+import { mayBeFull, queueFileError, refuseLongName, toFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
   identityAt,
@@ -73,6 +73,7 @@ export function openOnFullDisk<T>(path: string, open: () => T): T {
 export function lookBeforeOpening(path: string): FileIdentity | undefined {
   try {
     const identity = identityAt(path);
+    refuseLongName(identity === undefined ? path : Deno.realPathSync(path));
     if (identity === undefined) refuseSender(path);
     refuseOrphanedLog(path, lockPathOf(path));
     if (identity !== undefined) refuseSecondName(Deno.realPathSync(path));

@@ -248,3 +248,24 @@ async function refused(open: Open, path: string, reason: string): Promise<void> 
   );
   assert.equal(await sha256(path), hash);
 }
+
+inEachFile(
+  "a name beside which SQLite can keep no files is refused, and nothing is made",
+  async (open) => {
+    using dir = new TempDir();
+    await (await open(dir.file("q".repeat(247)))).close();
+    const isTooLong = (error: unknown) =>
+      error instanceof QueueFileError && error.reason === "not-a-queue" &&
+      /its name is too long/.test(error.message);
+    let deep = dir.file("deep");
+    while (deep.length < 480) deep += `/${"d".repeat(30)}`;
+    Deno.mkdirSync(deep, { recursive: true });
+    const before = [...Deno.readDirSync(dir.file(""))].length;
+    for (const path of [248, 251, 255, 256].map((bytes) => dir.file("ä" + "q".repeat(bytes - 2)))) {
+      await assert.rejects(open(path), isTooLong);
+    }
+    await assert.rejects(open(`${deep}/${"q".repeat(504 - deep.length)}`), isTooLong);
+    assert.equal([...Deno.readDirSync(dir.file(""))].length, before);
+    assert.deepEqual([...Deno.readDirSync(deep)], []);
+  },
+);

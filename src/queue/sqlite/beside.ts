@@ -7,7 +7,7 @@
  * beside an empty file, and with it the packets in it.
  */
 
-import { queueFileError } from "./file_error.ts";
+import { queueFileError, refuseLongName } from "./file_error.ts";
 import {
   type FileIdentity,
   identityAt,
@@ -120,12 +120,20 @@ const PID_LINE_BYTES = 32;
  * Makes an empty file for this user alone, where a database will be.
  *
  * @returns Which file that is.
- * @throws {QueueFileError} As `refuseWhatIsLeft`.
+ * @throws {QueueFileError} As `refuseWhatIsLeft`; or its name is too long.
  * @throws {Deno.errors.AlreadyExists} There is a file.
  */
 export function createDatabase(path: string): FileIdentity {
+  refuseLongName(path);
   refuseWhatIsLeft(path);
   using file = Deno.openSync(path, { write: true, createNew: true, mode: 0o600 });
+  try {
+    // A relative path has become longer.
+    refuseLongName(Deno.realPathSync(path));
+  } catch (error) {
+    Deno.removeSync(path);
+    throw error;
+  }
   const { dev, ino } = file.statSync();
   return { dev, ino };
 }

@@ -129,6 +129,29 @@ function cannotOpen(error: SqliteError, path: string): QueueFileError {
   }
 }
 
+/** A filesystem's 255 and SQLite's 512, less `-journal`, the longest name that SQLite puts beside. */
+const MAX_NAME_BYTES = 247;
+const MAX_PATH_BYTES = 504;
+const TOO_LONG = [
+  "its name is too long",
+  `Nothing was made. It may have ${MAX_NAME_BYTES} bytes, and its whole path ${MAX_PATH_BYTES}: ` +
+  "SQLite keeps files beside it whose names are longer.",
+] as const;
+
+/**
+ * Before SQLite says no more than that it cannot open it, and leaves an empty file behind.
+ *
+ * @param path Without symbolic links.
+ * @throws {QueueFileError}
+ */
+export function refuseLongName(path: string): void {
+  const bytesOf = (text: string) => new TextEncoder().encode(text).length;
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  if (bytesOf(name) <= MAX_NAME_BYTES && bytesOf(path) <= MAX_PATH_BYTES) return;
+  const [what, advice] = TOO_LONG;
+  throw queueFileError("not-a-queue", path, what, { advice });
+}
+
 const DIRECTORY = [
   "not-a-queue",
   "the path is a directory",
@@ -210,8 +233,9 @@ function fromFileSystem(error: Error, path: string): QueueFileError {
       return make("io", ...whatIsMissing(path));
     case "ENOTDIR":
     case "ELOOP":
-    case "ENAMETOOLONG":
       return make("not-a-queue", error.message);
+    case "ENAMETOOLONG":
+      return make("not-a-queue", ...TOO_LONG);
     case "EISDIR":
       return make(...DIRECTORY);
     case "EACCES":
