@@ -34,6 +34,7 @@ import {
 import { isOfOneClient } from "../kernel/listen.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
 import { type Arrival, Client, closeOnce, turnAway } from "./client.ts";
+import { JunkLog } from "./junk_log.ts";
 import type {
   RelayAddress,
   RelayConnection,
@@ -78,6 +79,7 @@ export class Relay implements AsyncDisposable {
   readonly #options: RelayOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #junk: JunkLog;
   readonly #batch: ReturnType<typeof batchLimitsFor>;
   /** Whether nothing marks the end of a packet, so that several clients would be mixed. */
   readonly #mixes: boolean;
@@ -121,6 +123,7 @@ export class Relay implements AsyncDisposable {
     this.#options = options;
     this.#clock = clock;
     this.#logger = harmlessLogger(options.logger);
+    this.#junk = new JunkLog(this.#logger, clock);
     this.#batch = batchLimitsFor(options.sender.queue.limits);
     // Throws what every client would.
     this.#mixes = !this.#splitter().marksEnds;
@@ -175,6 +178,7 @@ export class Relay implements AsyncDisposable {
       client.close();
     }));
     await Promise.all(this.#serving);
+    this.#junk.end();
     this.#received?.releaseLock();
   }
 
@@ -318,7 +322,7 @@ export class Relay implements AsyncDisposable {
         if (words !== this.#trouble) this.#logger.warn(words);
         this.#trouble = words;
       },
-      onDoubt: (words) => this.#logger.warn(`${client.name}: ${words}`),
+      onDoubt: (words) => this.#junk.warn(`${client.name}: ${words}`),
     });
     this.#clients.add(client);
     this.#logger.debug(`${client.name} connected`);
@@ -383,8 +387,9 @@ export class Relay implements AsyncDisposable {
     if (inside) this.#past.unfinishedPackets++;
 
     const before = `stored before it: ${inPackets(storedPackets)}`;
+    const log = storedPackets === 0 ? this.#junk : this.#logger;
     if (error instanceof FramingError) {
-      this.#logger.warn(`${name} is cut off, ${before}: ${error.message}`);
+      log.warn(`${name} is cut off, ${before}: ${error.message}`);
     } else if (unstoredPackets > 0) {
       const why = error === undefined ? "" : `: ${messageOf(error)}`;
       this.#logger.error(
@@ -392,14 +397,14 @@ export class Relay implements AsyncDisposable {
       );
     } else if (endReason !== undefined) {
       const lost = inside ? `; ${unfinishedBytes} bytes of a packet are dropped` : "";
-      this.#logger.warn(`${name} ${endReason}${lost}, ${inPackets(storedPackets)} stored`);
+      log.warn(`${name} ${endReason}${lost}, ${inPackets(storedPackets)} stored`);
     } else if (inside) {
       const how = this.#isStopping() ? "was let go" : "ended";
-      this.#logger.warn(
+      log.warn(
         `${name} ${how} inside a packet: ${unfinishedBytes} bytes of it are dropped, ${before}`,
       );
     } else if (error !== undefined && !this.#isStopping()) {
-      this.#logger.warn(
+      log.warn(
         `${name} broke off, ${inPackets(storedPackets)} stored: ${messageOf(error)}`,
       );
     } else {

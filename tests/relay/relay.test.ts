@@ -523,3 +523,25 @@ Deno.test("Relay stores no more at a time than its sender's queue has room for",
   server.close();
   Deno.removeSync(directory, { recursive: true });
 });
+
+Deno.test("relay: clients that send junk do not fill the log", async () => {
+  await using bench = await Bench.open();
+  const junk = async (clients: number) => {
+    const before = bench.relay.stats().unfinishedPackets;
+    for (let i = 0; i < clients; i++) bench.client("junk").end();
+    await bench.stats("they are gone", (stats) => stats.unfinishedPackets === before + clients);
+  };
+  await junk(30);
+  assert.equal(bench.log.length, 10);
+  // What was lost of a client that did store something is told.
+  bench.client("stored\nlost").end();
+  await bench.stats("its packet", ({ storedPackets }) => storedPackets === 1);
+  await bench.stats("it is gone", ({ clients }) => clients === 0);
+  assert.match(bench.log[10] ?? "", /client 31 ended inside a packet: .* before it: 1 packet/);
+  bench.clock.advance(60_000);
+  assert.equal(bench.log[11], "warn: 20 more warnings like the last ones about clients");
+  await junk(11);
+  assert.equal(bench.log.length, 22);
+  await bench.relay.stop();
+  assert.equal(bench.log[22], "warn: 1 more warning like the last ones about clients");
+});
