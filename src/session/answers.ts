@@ -325,11 +325,17 @@ function judgementOf(given: unknown, keys: boolean): Judgement {
   if (isKnown && isKeyed && !keys) {
     throw new TypeError("the judge named a key, and no keyOf says which key a packet has");
   }
-  if (isKnown && key !== undefined) return { kind: verdict, key: keyFrom(key, "the judge") };
+  // What was looked for and not found: the next packet is not meant.
+  const hasLostKey = keys && !isKeyed && ("key" in fields || "through" in fields);
+  if (isKnown && (key !== undefined || hasLostKey)) {
+    return { kind: verdict, key: keyFrom(key, "the judge") };
+  }
   if (verdict === "accepted" && through !== undefined) {
     return { kind: "accepted-through", key: keyFrom(through, "the judge") };
   }
-  if (verdict === "refused") return { kind: "refused" };
+  if (verdict === "refused" && through === undefined && packets === undefined) {
+    return { kind: "refused" };
+  }
   const count = packets === "all" ? Infinity : packets ?? 1;
   const isCount = typeof count === "number" && count >= 0 &&
     (Number.isInteger(count) || count === Infinity);

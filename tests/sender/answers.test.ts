@@ -312,6 +312,33 @@ for (const ask of ["judge", "keyOf"] as const) {
   });
 }
 
+for (
+  const [verdict, words] of [
+    [{ verdict: "accepted", key: undefined }, /the judge gave no key/],
+    [{ verdict: "accepted", through: undefined }, /the judge gave no key/],
+    [{ verdict: "refused", key: undefined }, /the judge gave no key/],
+    [{ verdict: "refused", through: 2 }, /none of the verdicts/],
+    [{ verdict: "refused", packets: 2 }, /none of the verdicts/],
+  ] as const
+) {
+  Deno.test(`a judge that gives ${Deno.inspect(verdict)} has not judged the next packet`, async () => {
+    await using world = bench(
+      { framing: "lines", keyOf: KEYED.keyOf, judge: () => verdict } as AnswerConfirmation,
+    );
+    const sender = await world.open();
+    await sender.enqueue(packet(1));
+    const ended = gaveUp(sender);
+    const connection = await world.server.accept();
+    await connection.readUntil("packet 1\n");
+    await connection.write("HELLO\n");
+    const { verdict: { kind }, words: told } = await ended;
+    assert.equal(kind, "wrong-answer");
+    assert.match(told, words);
+    const { queue: { packets, refusedPackets } } = sender.stats();
+    assert.deepEqual([packets, refusedPackets], [1, 0]);
+  });
+}
+
 Deno.test("more packets answered than were sent is a wrong answer, and confirms none", async () => {
   await using world = bench({
     framing: "lines",
