@@ -271,6 +271,13 @@ export class Answers implements Confirmation {
         break;
       }
     }
+    if (packet === undefined && kind === "accepted-through") {
+      // One that was accepted out of turn has others before it.
+      const accepted = this.#packets.slice(this.#head).findLast((packet) =>
+        packet.state === "accepted" && packet.key === key
+      );
+      if (accepted !== undefined) return before.filter(({ end }) => end < accepted.end);
+    }
     if (packet === undefined) {
       this.#unknown = `the server said ${quote(answer)}, and no packet that waits for an answer ` +
         `has the key ${JSON.stringify(key)}: it counts as no answer`;

@@ -98,6 +98,26 @@ for (const [name, keyed] of [["with keys", true], ["in order", false]] as const)
   });
 }
 
+Deno.test("through a packet that was accepted out of turn means those before it, and no others", () => {
+  const answers = answersFor({
+    framing: "lines",
+    maxUnanswered: 4,
+    keyOf: ([first = 0]) => String(first),
+    judge: ([word, key = 0]) =>
+      word === 1
+        ? { verdict: "accepted", key: String(key) }
+        : { verdict: "accepted", through: String(key) },
+  });
+  for (let id = 1; id <= 4; id++) send(answers, id, (id - 1) * PACKET_BYTES);
+  answers.heard(Uint8Array.of(1, 3, 10), 4 * PACKET_BYTES);
+  answers.settle(4 * PACKET_BYTES, 0);
+  assert.equal(answers.confirmedThroughId, 0);
+  answers.heard(Uint8Array.of(2, 3, 10), 4 * PACKET_BYTES);
+  answers.settle(4 * PACKET_BYTES, 0);
+  assert.equal(answers.confirmedThroughId, 3);
+  assert.equal(answers.takeUnknown(), undefined);
+});
+
 Deno.test("what the server says goes to the reader of received as well, who may change it", () => {
   const answers = answersFor(IN_ORDER);
   send(answers, 1, 0);
