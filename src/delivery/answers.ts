@@ -21,7 +21,6 @@
  */
 
 import { messageOf } from "../base/errors.ts";
-import type { PacketBatch } from "../base/ports.ts";
 import {
   type AnswerCutter,
   type AnswerKey,
@@ -30,6 +29,7 @@ import {
   wordsOf,
 } from "../session/answers.ts";
 import { quote } from "../session/pattern.ts";
+import type { OutgoingBatch } from "../session/transform.ts";
 import type { Confirmation } from "./confirmation.ts";
 import { Debt } from "./owed.ts";
 
@@ -143,13 +143,13 @@ export class Answers implements Confirmation {
   }
 
   /** Packets go out, in order, from this place in the stream on. */
-  assigned(batches: readonly PacketBatch[], startBytes: number): void {
+  assigned(batches: readonly OutgoingBatch[], startBytes: number): void {
     const { keyOf } = this.#plan;
     let before = startBytes;
-    for (const { firstId, bytes, ends } of batches) {
+    for (const { firstId, bytes, ends, key: known } of batches) {
       let start = 0;
       for (const [i, end] of ends.entries()) {
-        const key = keyOf === undefined ? undefined : keyOf(bytes.subarray(start, end));
+        const key = known ?? keyOf?.(bytes.subarray(start, end));
         const id = firstId + i;
         this.#packets.push({ id, end: before + end, key, state: "waiting", words: "" });
         this.#waiting++;

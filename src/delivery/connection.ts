@@ -24,7 +24,6 @@ import { KernelCallError, WireError } from "../base/errors.ts";
 import {
   type Clock,
   type LocalFault,
-  type PacketBatch,
   type SocketSample,
   TcpState,
   type Wire,
@@ -32,6 +31,7 @@ import {
 } from "../base/ports.ts";
 import type { AnswerPlan } from "../session/answers.ts";
 import type { SessionPlan } from "../session/session.ts";
+import type { OutgoingBatch } from "../session/transform.ts";
 import { WireReader } from "../session/wire_reader.ts";
 import { Answers } from "./answers.ts";
 import type { Confirmation } from "./confirmation.ts";
@@ -272,7 +272,7 @@ export class Connection {
     return this.answers !== undefined && this.#heartbeats?.awaitsAnswer === true;
   }
 
-  send(batches: readonly PacketBatch[]): void {
+  send(batches: readonly OutgoingBatch[]): void {
     this.answers?.assigned(batches, this.#ledger.assignedBytes);
     this.#reads?.assigned(batches, this.#ledger.assignedBytes);
     this.#outgoing.send(batches);

@@ -34,7 +34,7 @@ import { isLastingOfQueue } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { Opened } from "../session/open.ts";
-import { type Transform, Transformer } from "../session/transform.ts";
+import { type OutgoingBatch, type Transform, Transformer } from "../session/transform.ts";
 import type { Answers } from "./answers.ts";
 import { confirmedBy, type Connection, type ConnectionLimits } from "./connection.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
@@ -225,7 +225,7 @@ export class SendWindow {
     this.#paceReadyAtMs = Infinity;
     if (this.#givingUp !== undefined) return;
     const { maxInFlightBytes } = this.#limits;
-    const taken: PacketBatch[] = [];
+    const taken: OutgoingBatch[] = [];
     let { inFlightBytes, inFlightPackets, unconfirmedPackets: unconfirmed } = connection;
     const mustWait = connection.awaitsHeartbeat;
     let next = 0;
@@ -395,7 +395,7 @@ export class SendWindow {
   }
 
   /** The first packet as it goes on the wire; undefined: nobody can send it, and the rest is read anew. */
-  #transformFirst(transformer: Transformer, stored: PacketBatch): PacketBatch | undefined {
+  #transformFirst(transformer: Transformer, stored: PacketBatch): OutgoingBatch | undefined {
     const transformed = transformer.first(stored);
     if ("batch" in transformed) return transformed.batch;
     const { id, error } = transformed;
@@ -476,7 +476,7 @@ export class SendWindow {
       Math.max(...this.#pacesOf(batch).map((pace) => pace.readyInMs(nextBytes, nowMs)));
   }
 
-  #assign(connection: Connection, taken: readonly PacketBatch[]): void {
+  #assign(connection: Connection, taken: readonly OutgoingBatch[]): void {
     for (const { firstId, ends } of taken) {
       const lastId = firstId + ends.length - 1;
       const again = Math.min(lastId, this.#highestSentId) + 1 - firstId;

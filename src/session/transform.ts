@@ -53,17 +53,23 @@ export interface TransformConnection {
  */
 export type Transform = (packet: StoredPacket, connection: TransformConnection) => Uint8Array;
 
+/** Packets that go out. */
+export interface OutgoingBatch extends PacketBatch {
+  /** That of its only packet, where answers have keys: whoever says it is asked once. */
+  readonly key?: string | number;
+}
+
 /** What became of a packet. */
 export type Transformed =
   /** It goes as this batch of one. */
-  | { readonly batch: PacketBatch }
+  | { readonly batch: OutgoingBatch }
   /** Nobody can send it. */
   | { readonly id: number; readonly error: Error };
 
 /** Transforms the packets of one connection. */
 export class Transformer {
   readonly #transform: Transform | undefined;
-  readonly #keyOf: ((packet: Uint8Array) => unknown) | undefined;
+  readonly #keyOf: ((packet: Uint8Array) => string | number) | undefined;
   readonly #opened: Opened;
   #sequence = 1;
 
@@ -74,7 +80,7 @@ export class Transformer {
   constructor(
     transform: Transform | undefined,
     opened: Opened,
-    keyOf?: (packet: Uint8Array) => unknown,
+    keyOf?: (packet: Uint8Array) => string | number,
   ) {
     this.#transform = transform;
     this.#keyOf = keyOf;
@@ -95,11 +101,12 @@ export class Transformer {
         : givenAtOnce(this.#transform({ id, payload }, connection), "it");
       if (!(bytes instanceof Uint8Array)) throw new TypeError("it returned no Uint8Array");
       if (bytes.length === 0) throw new RangeError("it returned no bytes");
-      this.#keyOf?.(bytes);
+      const key = this.#keyOf?.(bytes);
       this.#sequence++;
       const ends = Uint32Array.of(bytes.length);
       // It is on its way: whoever gives it a number cannot take that back.
-      return { batch: { firstId: id, bytes, ends, expiresAtMs: Infinity } };
+      const one = { firstId: id, bytes, ends, expiresAtMs: Infinity };
+      return { batch: key === undefined ? one : { ...one, key } };
     } catch (error) {
       return { id, error: new Error(messageOf(error), { cause: error }) };
     }

@@ -299,6 +299,25 @@ Deno.test("a key is the same as a number and as what is found in an answer", asy
   await until("it is confirmed", () => sender.stats().queue.packets === 0);
 });
 
+Deno.test("keyOf is asked once for each packet that goes out: one that cannot say it twice stops nobody", async () => {
+  // Its next search begins where the last one ended, and finds nothing.
+  const pattern = /packet \d/g;
+  await using world = bench({
+    framing: "lines",
+    accepted: /^OK (?<key>.+)/,
+    keyOf: (packet) => pattern.exec(new TextDecoder().decode(packet))?.[0],
+  });
+  const sender = await world.open();
+  await sender.enqueueMany(packets(3));
+  const connection = await world.server.accept();
+  for (const number of [1, 3]) {
+    assert.equal(await connection.readUntil("\n"), `packet ${number}\n`);
+    await connection.write(`OK packet ${number}\n`);
+  }
+  await until("all is answered", () => sender.stats().queue.packets === 0);
+  assert.deepEqual((await letters(sender)).map(([id, reason]) => [id, reason]), [[2, "gave-up"]]);
+});
+
 for (const ask of ["judge", "keyOf"] as const) {
   Deno.test(`a ${ask} that returns a Promise is told so, and its failure is nobody's`, async () => {
     const fails = () => Promise.reject(new Error("because of this test"));
