@@ -30,7 +30,13 @@
  *     gets ascend, but need not follow each other.
  */
 
-import { PacketSizeError, QueueFileError, QueueFullError } from "../base/errors.ts";
+import {
+  ClosedError,
+  messageOf,
+  PacketSizeError,
+  QueueFileError,
+  QueueFullError,
+} from "../base/errors.ts";
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
 import { packetsOf } from "../base/packet_batch.ts";
@@ -78,9 +84,10 @@ function neverFits(what: string, limit: string): string {
 
 /** Earlier transactions of the same call stand. */
 function halfway(cause: unknown, packets: number): unknown {
+  const words = `${packets} were put back. Of the rest: ${messageOf(cause)}`;
+  if (cause instanceof ClosedError) return new ClosedError(words, { cause });
   if (!(cause instanceof QueueFileError)) return cause;
-  const { reason, path, outcome, message } = cause;
-  const words = `${packets} were put back. Of the rest: ${message}`;
+  const { reason, path, outcome } = cause;
   return new QueueFileError(reason, path, words, { cause, outcome });
 }
 
@@ -429,7 +436,7 @@ export class OutboundQueue implements AsyncDisposable {
    * @throws {RangeError} `range` is none, or `ttlMs` is out of range.
    * @throws {QueueFileError} It failed; what was not put back is still there, and `outcome` is
    *   about that alone.
-   * @throws {ClosedError} The queue is closed.
+   * @throws {ClosedError} The queue is closed, perhaps meanwhile: then it says the same.
    * @example What has expired, once more and for an hour at the most
    * ```ts
    * import { OutboundQueue } from "@sendq/sendq";

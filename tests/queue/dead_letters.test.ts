@@ -482,6 +482,33 @@ Deno.test("the dead letters are read in parts of the size that was asked for", a
   assert.equal((await queue.deadLetters(0, 1)).length, 1);
 });
 
+Deno.test("a requeue over which its queue is closed says how many it has put back", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  const driver = new FaultDriver();
+  const queue = await OutboundQueue.open(dir.queue, { clock, driver });
+  await queue.enqueueMany(numbered(9000), { ttlMs: 1 });
+  clock.wall += 1;
+  assert.deepEqual(await sendingSideOf(queue).readBatches(0, 1), []);
+  let closed: Promise<void> | undefined;
+  driver.fault = (sql) => {
+    if (sql === "COMMIT") closed ??= queue.close();
+    return undefined;
+  };
+  await assert.rejects(queue.requeue(ALL), (error) => {
+    const { packets } = queue.stats();
+    assert(error instanceof ClosedError);
+    assert(packets > 0 && packets < 9000);
+    assert.equal(error.message, `${packets} were put back. Of the rest: The queue is closed.`);
+    return true;
+  });
+  await closed;
+  await assert.rejects(queue.requeue(ALL), {
+    name: "ClosedError",
+    message: "The queue is closed.",
+  });
+});
+
 Deno.test("a requeue that fails halfway says how many it has put back, and goes on", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
