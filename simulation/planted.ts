@@ -233,10 +233,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "lost wake-up by new packets",
     file: SUPERVISOR,
-    patches: [[
-      "this.#ports.queue.subscribe(() => this.#wakeSignal.wakeSoon());",
-      "this.#ports.queue.subscribe(() => {});",
-    ]],
+    patches: [["queue.subscribe(wake, wake);", "queue.subscribe(() => {}, wake);"]],
   },
   {
     name: "lost wake-up by a new connection",

@@ -143,8 +143,13 @@ export interface DeliveryQueue {
   refuse(id: number, words: string): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
-  /** Calls back when `lastId` may have grown, and once it is closed. Returns the unsubscription. */
-  subscribe(onPackets: () => void): () => void;
+  /**
+   * Calls back. Returns the unsubscription.
+   *
+   * @param onPackets Called when `lastId` may have grown.
+   * @param onClosed Called once it is closed.
+   */
+  subscribe(onPackets: () => void, onClosed: () => void): () => void;
   /**
    * For who asks nothing else of it at the moment.
    *

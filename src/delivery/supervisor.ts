@@ -221,7 +221,8 @@ export class Supervisor {
   }
 
   async #run(): Promise<void> {
-    const unsubscribe = this.#ports.queue.subscribe(() => this.#wakeSignal.wakeSoon());
+    const wake = () => this.#wakeSignal.wakeSoon();
+    const unsubscribe = this.#ports.queue.subscribe(wake, wake);
     // Whoever made us holds us by the time the first status comes.
     await undefined;
     try {

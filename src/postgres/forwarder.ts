@@ -191,7 +191,8 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     held.defer(() => this.#outages.stop());
     // Before the first answer of the cluster, which may make removals: on a full disk, too.
     held.defer(sending.useSpareSpace(tenure.spare));
-    held.defer(sending.subscribe(() => this.#forwarding.wake()));
+    const wake = () => this.#forwarding.wake();
+    held.defer(sending.subscribe(wake, wake));
     held.defer(tellOfQueue(queue, {
       clock,
       name: "the queue's file",

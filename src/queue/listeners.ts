@@ -38,6 +38,7 @@ export class Listeners<Args extends unknown[]> {
 /** The callbacks of a queue's users: what each hears of is said where it is subscribed. */
 export class QueueListeners {
   readonly packets: Listeners<[]> = new Listeners();
+  readonly closed: Listeners<[]> = new Listeners();
   readonly dropped: Listeners<[DroppedPackets]> = new Listeners();
   readonly dead: Listeners<[DeadPackets]> = new Listeners();
   readonly polls: Listeners<[failure: unknown]> = new Listeners();

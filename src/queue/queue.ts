@@ -541,7 +541,7 @@ export class OutboundQueue implements AsyncDisposable {
   #closeOnce(reason?: unknown): Promise<void> {
     return this.#closing ??= this.#close(reason)
       // Who sends from it ends, and gives the right to send back.
-      .finally(() => this.#listeners.packets.call());
+      .finally(() => this.#listeners.closed.call());
   }
 
   async #close(reason?: unknown): Promise<void> {

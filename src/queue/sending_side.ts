@@ -185,9 +185,11 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /** From now on keeps what this process stores in memory, too, for `readBatches`. */
-  subscribe(onPackets: () => void): () => void {
-    this.#parts.reader.expectReader();
-    return this.#parts.listeners.packets.add(onPackets);
+  subscribe(onPackets: () => void, onClosed: () => void = () => {}): () => void {
+    const { reader, listeners } = this.#parts;
+    reader.expectReader();
+    const ends = [listeners.packets.add(onPackets), listeners.closed.add(onClosed)];
+    return () => ends.forEach((end) => end());
   }
 
   /**
