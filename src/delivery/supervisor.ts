@@ -111,7 +111,6 @@ export class Supervisor {
   readonly #earlyCloses: EarlyCloses;
   /** Whether the present connection has confirmed anything. */
   #confirmedHere = false;
-
   #changes = 0;
   #drainedBefore = 0;
   #confirmedBefore = 0;
@@ -539,10 +538,8 @@ export class Supervisor {
   }
 
   #close(connection?: Connection): number {
-    if (connection !== undefined) {
-      if (this.#window.isBurying) return Infinity; // As where a connection has ended.
-      this.#letGo(connection);
-    }
+    if (connection !== undefined && this.#window.isBurying) return Infinity;
+    if (connection !== undefined) this.#letGo(connection);
     return this.#enter({ kind: "closed" }, "info", "closed");
   }
 
@@ -559,9 +556,8 @@ export class Supervisor {
 
   /** At its end a sender needs it only as long as something is to be delivered. */
   get #needsQueue(): boolean {
-    if (this.#closeAtMs === undefined) return true;
-    return this.#state.kind !== "closed" &&
-      (this.#window.hasMore || (this.#connection?.unconfirmedPackets ?? 0) > 0);
+    const delivers = this.#window.hasMore || (this.#connection?.unconfirmedPackets ?? 0) > 0;
+    return this.#closeAtMs === undefined || (delivers && this.#state.kind !== "closed");
   }
 
   #mustClose(nowMs: number): boolean {
