@@ -107,7 +107,7 @@ export function tcpDialer(
     async dial(signal, onLookedUp) {
       signal.throwIfAborted();
       const hint = nextDescriptorHint();
-      const conn = await connect(openerFrom(from), host, port, signal, onLookedUp);
+      const conn = await connect(from, host, port, signal, onLookedUp);
       try {
         const wire = adopt(conn, hint, options, socket, (...parts) => new TcpWire(...parts));
         optionsWereTaken = true;
@@ -157,7 +157,7 @@ async function connectOrNot({ hostname, port, signal }: Parameters<Open>[0]): Pr
 
 /** Ends with the signal's reason at abort; a connection that is made all the same is closed. */
 function connect(
-  open: Open,
+  from: Source | undefined,
   hostname: string,
   port: number,
   signal: AbortSignal,
@@ -174,10 +174,10 @@ function connect(
         if (!ended) onLookedUp();
       });
     }
-    open({ hostname, port, signal }).then((conn) => {
+    openerFrom(from)({ hostname, port, signal }).then((conn) => {
       if (ended) conn.close();
       else resolve(conn);
-    }, (error) => reject(describeFailure(error, hostname, port))).finally(() => {
+    }, (error) => reject(describeFailure(error, hostname, port, from))).finally(() => {
       ended = true;
       forget();
     });
@@ -194,14 +194,19 @@ async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<v
  * everything else may be gone at the next attempt, whatever class JavaScript has
  * for it (a blackhole route is a TypeError).
  */
-function describeFailure(error: unknown, hostname: string, port: number): unknown {
+function describeFailure(
+  error: unknown,
+  hostname: string,
+  port: number,
+  from: Source | undefined,
+): unknown {
   if (error instanceof Deno.errors.NotCapable || error instanceof WireError) return error;
   // For a failed look-up Deno has no class and no code, only gai_strerror(3)'s words.
   const lookUp = error instanceof Error &&
     /^failed to lookup address[^:]*: (.*)/.exec(error.message);
   if (lookUp) return lookUpError(hostname, lookUp[1] ?? "", error);
   const failure = toWireError(error);
-  const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname, port) : undefined;
+  const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname, port, from) : undefined;
   if (route?.kind === "no-route") {
     return wireError(failure.code, route.words, error);
   }

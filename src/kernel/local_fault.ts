@@ -95,16 +95,26 @@ export type RouteDescription =
  *
  * @param hostname The address as text, a link-local one with its zone.
  * @param port The peer's: policy routing may have rules for it (ip-rule(8), dport).
+ * @param from This end, where it is known; port 0: any. There may be rules for it, too (from, sport).
  * @returns `undefined`: it is a name, or netlink is not permitted here.
  */
-export function lookUpRoute(hostname: string, port: number): RouteDescription | undefined {
-  const bare = hostname.replace(/^\[|\]$/g, "");
+export function lookUpRoute(
+  hostname: string,
+  port: number,
+  from?: { readonly hostname: string; readonly port: number },
+): RouteDescription | undefined {
+  const bare = bareAddress(hostname);
   const address = parseIpAddress(bare);
   if (address === undefined) return undefined;
   const [, zone] = bare.split("%");
   const oif = zone === undefined ? 0 : interfaceIndex(zone);
+  const source = from && parseIpAddress(bareAddress(from.hostname).split("%", 1)[0] ?? "");
   return withNetlink((netlink) => {
-    const route = netlink.route({ address, port, scopeId: oif }, { oif });
+    const local = from && source && { address: source, port: from.port, scopeId: oif };
+    // From an address that is not ours the kernel refuses each route as a blackhole does.
+    const isUsable = local && isIpv4(source) === isIpv4(address) && isOwn(netlink, local);
+    const query = isUsable ? { local, oif } : { oif };
+    const route = netlink.route({ address, port, scopeId: oif }, query);
     if (route?.kind === "refused") {
       return { kind: "no-route", words: routeWords(route.errno, hostname) } as const;
     }
@@ -116,15 +126,23 @@ export function lookUpRoute(hostname: string, port: number): RouteDescription | 
   });
 }
 
+function bareAddress(hostname: string): string {
+  return hostname.replace(/^\[|\]$/g, "");
+}
+
+/** An address is ours if the route to it ends here; where the kernel does not say, it may be. */
+function isOwn(netlink: Netlink, { address, scopeId }: Endpoint): boolean {
+  const route = netlink.route({ address, port: 0, scopeId }, {});
+  return route === undefined || (route.kind === "route" && route.type === RTN_LOCAL);
+}
+
 function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
   const device = path.device?.name;
   if (path.device !== undefined) {
     const fault = linkFault(path.device.name, netlink.link(path.device.index));
     if (fault !== undefined) return fault;
   }
-  // An address is ours if the route to it ends here.
-  const own = netlink.route({ ...path.local, port: 0 }, {});
-  if (own?.kind === "refused" || (own?.kind === "route" && own.type !== RTN_LOCAL)) {
+  if (!isOwn(netlink, path.local)) {
     return {
       kind: "address-gone",
       device,
@@ -305,7 +323,9 @@ class Netlink {
     if (to.port !== 0) {
       this.#attribute(RTA_IP_PROTO, new Uint8Array([IPPROTO_TCP]));
       this.#attribute(RTA_DPORT, networkOrder(to.port));
-      if (local !== undefined) this.#attribute(RTA_SPORT, networkOrder(local.port));
+      if (local !== undefined && local.port !== 0) {
+        this.#attribute(RTA_SPORT, networkOrder(local.port));
+      }
     }
     const received = this.#ask(RTM_GETROUTE, RTM_NEWROUTE);
     if (typeof received !== "number") return received;

@@ -236,6 +236,39 @@ testUnless(obstacle, "local fault: a way by a rule for the port is a way", async
   });
 });
 
+testUnless(obstacle, "local fault: a way by a rule for the source is a way", async () => {
+  await inNamespaces(async (client) => {
+    const rules = `table inet t {\nchain c {\ntype filter hook input priority 0\n` +
+      `tcp dport ${SILENT_PORT} reject with icmpx type host-unreachable\n}\n}\n`;
+    await run("ip", "netns", "exec", SERVER, "nft", rules);
+    for (
+      const [family, hostname, gateway, source] of [
+        ["-4", "192.0.2.7", "10.231.0.2", "10.231.0.1"],
+        ["-6", "fd32::7", "fd31::2", "fd31::1"],
+      ] as const
+    ) {
+      await ip(CLIENT, `${family} route del ${hostname}`);
+      await ip(CLIENT, `${family} route add ${hostname} via ${gateway} dev c0 table 78`);
+      await ip(CLIENT, `${family} rule add from ${source} lookup 78`);
+      const none = { message: `there is no route to ${hostname}` };
+      const ask = (from: string | undefined) => client.ask({ do: "route", hostname, source: from });
+      assert.deepEqual(await ask(source), { device: "c0" });
+      assert.deepEqual(await ask(undefined), none);
+      // What this host does not have: no rule is for it, and no route is a blackhole for it.
+      assert.deepEqual(await ask(family === "-4" ? "10.231.9.9" : "fd31::9"), none);
+      assert.deepEqual(await ask(family === "-4" ? "fd31::1" : "10.231.0.1"), none);
+      // The server's host refuses, and not for want of a route here.
+      const request = { do: "dial", wire: "refused", hostname, port: SILENT_PORT, source } as const;
+      const refused = await client.ask(request);
+      assert.equal(refused.error, "EHOSTUNREACH", hostname);
+      assert.doesNotMatch(refused.message ?? "", /there is no route/);
+      await ip(CLIENT, `${family} route replace prohibit ${hostname} table 78`);
+      const { message } = await client.ask(request);
+      assert.match(message ?? "", /the route to .* is of type prohibit/);
+    }
+  });
+});
+
 testUnless(obstacle, "dialer: what a firewall prohibits is no missing permission", async () => {
   await inNamespaces(async (client) => {
     const rules = `table inet t {\nchain c {\ntype filter hook input priority 0\n` +

@@ -9,7 +9,12 @@ import { isLasting } from "../../src/base/lasting.ts";
 import type { LocalFault } from "../../src/base/ports.ts";
 import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
-import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
+import {
+  captureLocalPath,
+  lookUpRoute,
+  probeRouteByConnect,
+} from "../../src/kernel/local_fault.ts";
+import { parseSource } from "../../src/kernel/source.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
 import { until } from "../support/until.ts";
 import { type DnsAnswer, serveDns } from "./dns_server.ts";
@@ -27,6 +32,7 @@ export type Request =
     readonly bindToDevice?: string;
     readonly source?: string;
   }
+  | { readonly do: "route"; readonly hostname: string; readonly source: string | undefined }
   | { readonly do: "fault"; readonly wire: string }
   | { readonly do: "note-link"; readonly wire: string }
   | { readonly do: "probe"; readonly local: string; readonly remote: string }
@@ -140,6 +146,13 @@ async function handle(request: Request): Promise<Answer> {
       const wire = await dialerFor(request).dial(AbortSignal.timeout(20_000));
       wires.set(request.wire, wire);
       return { device: wire.device ?? null };
+    }
+    case "route": {
+      const from = request.source === undefined ? undefined : parseSource(request.source);
+      const route = lookUpRoute(request.hostname, 4000, from);
+      return route?.kind === "no-route"
+        ? { message: route.words }
+        : { device: route?.device ?? null };
     }
     case "fault":
       return { fault: wires.get(request.wire)?.localFault() ?? null };

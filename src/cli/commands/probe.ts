@@ -18,6 +18,7 @@ import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
 import { tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
+import { parseSource, type Source } from "../../kernel/source.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
 import type { UnixWire } from "../../kernel/unix_wire.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
@@ -133,8 +134,9 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
     files: connectionFilesOf(options),
   });
   const proxy = viaOf(remote, viaOptionsOf(options));
-  const report = new Report(remote, proxy, options.json ?? false, io);
   const dialer = await dialerTo(remote, proxy, options);
+  const { source } = wayOf(options);
+  const report = new Report({ remote, proxy, source, json: options.json ?? false }, io);
   const startedMs = systemClock.nowMs();
   let wire: ProbedWire;
   let lookedUp = false;
@@ -266,15 +268,25 @@ class Report {
   isRead = true;
   readonly #remote: Remote;
   readonly #proxy: ProxyServer | undefined;
+  readonly #source: Source | undefined;
   readonly #json: boolean;
   readonly #io: Stdio;
   readonly #looks: Look[] = [];
   #facts: Readonly<Record<string, unknown>> = {};
 
-  constructor(remote: Remote, proxy: ProxyServer | undefined, json: boolean, io: Stdio) {
+  constructor(
+    { remote, proxy, source, json }: {
+      readonly remote: Remote;
+      readonly proxy: ProxyServer | undefined;
+      readonly source: string | undefined;
+      readonly json: boolean;
+    },
+    io: Stdio,
+  ) {
     this.#io = io;
     this.#remote = remote;
     this.#proxy = proxy;
+    this.#source = source === undefined ? undefined : parseSource(source);
     this.#json = json;
   }
 
@@ -287,7 +299,7 @@ class Report {
       return await this.#finish("unreachable", `cannot connect: ${messageOf(error)}`);
     }
     const { hostname, port } = this.#proxy ?? remote;
-    const route = lookUpRoute(hostname, port);
+    const route = lookUpRoute(hostname, port, this.#source);
     const proxy = this.#proxy && `the proxy ${formatProxy(this.#proxy)}`;
     // What has gone wrong at a proxy or behind it, or in a handshake, is said in words already.
     const known = error instanceof WireError && (proxy !== undefined || connected)
@@ -313,11 +325,8 @@ class Report {
       const who = peer && `process ${peer.processId} of user ${peer.userId} listens there`;
       return await this.#say("server", who);
     }
-    const colon = remoteAddress.lastIndexOf(":");
-    const route = lookUpRoute(
-      remoteAddress.slice(0, colon),
-      Number(remoteAddress.slice(colon + 1)),
-    );
+    const [local, { hostname, port }] = [endOf(localAddress), endOf(remoteAddress)];
+    const route = lookUpRoute(hostname, port, local);
     const tls = "chain" in wire ? tlsFactsOf(wire) : undefined;
     this.#facts = {
       route,
@@ -443,6 +452,12 @@ function tlsFactsOf({ tls, alpn, accepted, chain }: TlsWire) {
       };
     }),
   };
+}
+
+/** `address` as a wire has it: an IPv6 address in brackets, and a port. */
+function endOf(address: string): { readonly hostname: string; readonly port: number } {
+  const colon = address.lastIndexOf(":");
+  return { hostname: address.slice(0, colon), port: Number(address.slice(colon + 1)) };
 }
 
 function routeWords(route: RouteDescription): string {
