@@ -97,14 +97,19 @@ export async function tlsDialer(
         abortQuietly(overTls);
         signal.throwIfAborted();
         if (readingEngineOf !== undefined) assertNotOfVersion(error);
-        const longer = (withinMs: number) => onHandshake?.(withinMs + LOOK_MS);
-        throw await inWords(
-          error,
-          engineOf,
-          engine,
-          clock,
-          () => inner.dial(signal, undefined, longer),
-        );
+        const look = lookWithin(signal, clock, onHandshake);
+        try {
+          throw await inWords(
+            error,
+            engineOf,
+            engine,
+            clock,
+            look.signal,
+            () => inner.dial(look.signal, undefined, look.longer),
+          );
+        } finally {
+          look.over();
+        }
       } finally {
         forget();
       }
@@ -182,6 +187,34 @@ function unusable(error: unknown): WireError {
 }
 
 /**
+ * The time of a look at a certificate: it waits for a second connection, which a firewall may
+ * drop, or a server that serves one at a time, and the first refusal is known already.
+ */
+function lookWithin(
+  signal: AbortSignal,
+  clock: Clock,
+  onHandshake: ((withinMs: number) => void) | undefined,
+): { readonly signal: AbortSignal; longer(withinMs: number): void; over(): void } {
+  const controller = new AbortController();
+  const end = () => controller.abort();
+  const forget = onAbort(signal, end);
+  let cancel = clock.setTimer(LOOK_MS, end);
+  return {
+    signal: controller.signal,
+    // A handshake on the way there has a limit of its own.
+    longer(withinMs) {
+      cancel();
+      cancel = clock.setTimer(withinMs + LOOK_MS, end);
+      onHandshake?.(withinMs + LOOK_MS);
+    },
+    over() {
+      cancel();
+      forget();
+    },
+  };
+}
+
+/**
  * Why a certificate was refused. The TLS library does not say, and gives no certificate
  * with its refusal: it is fetched over a second connection, which carries nothing.
  */
@@ -190,6 +223,7 @@ async function inWords(
   engineOf: EngineFactory,
   options: EngineOptions,
   clock: Clock,
+  signal: AbortSignal,
   dial: () => Promise<TcpWire>,
 ): Promise<unknown> {
   if (!(error instanceof WireError) || !isRefusalOfOurs(error) || !options.verified) return error;
@@ -202,11 +236,15 @@ async function inWords(
       { ...nobody, verified: false, handshakeTimeoutMs: LOOK_MS },
       clock,
     );
+    const end = () => void abortQuietly(look);
+    const forget = onAbort(signal, end);
+    if (signal.aborted) end();
     try {
       await look.agreed();
       chain = look.chain;
     } finally {
-      abortQuietly(look);
+      forget();
+      end();
     }
   } catch (failure) {
     if (failure instanceof WireError && failure.code === "TLS_KEY_NOT_PROVEN") return failure;

@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { KernelCallError, OptionError, WireError } from "../../src/base/errors.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { TcpState } from "../../src/base/ports.ts";
+import { unlessAborted } from "../../src/base/waits.ts";
 import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { alertWords } from "../../src/tls/alerts.ts";
 import { checkTlsOptions } from "../../src/tls/certificates.ts";
@@ -516,6 +517,49 @@ testUnless(noKernel, "a kernel that refuses to reset hides nothing of a failed d
   await other.write(new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n\r\n"));
   await failed;
 });
+
+testUnless(
+  noKernel,
+  "a look at a refused certificate that gets nowhere hides the refusal for 3 s and no longer",
+  async () => {
+    await using server = new DecryptingServer("self");
+    const tcp = { hostname: "127.0.0.1", port: server.port };
+    const direct = tcpDialer(tcp);
+    const clock = new ManualClock();
+    for (const how of ["no answer to the connect", "no answer to the handshake"]) {
+      using silent = listen();
+      const looks = Promise.withResolvers<void>();
+      let dials = 0;
+      const inner: TcpDialer = {
+        ...direct,
+        async dial(...args) {
+          if (dials++ === 0) return await direct.dial(...args);
+          if (how === "no answer to the handshake") {
+            const wire = await tcpDialer({ ...tcp, port: silent.port }).dial(...args);
+            looks.resolve();
+            return wire;
+          }
+          const [signal] = args;
+          const never = Promise.withResolvers<never>();
+          signal.addEventListener("abort", () => never.reject(signal.reason));
+          looks.resolve();
+          return await never.promise;
+        },
+      };
+      const dialer = await tlsDialer({ tcp, inner, tls: AUTHORITY, clock, tell() {} });
+      const dialed = dialer.dial(new AbortController().signal);
+      const dialing = assert.rejects(unlessAborted(dialed, patience()), {
+        name: "WireError",
+        code: "DEPTH_ZERO_SELF_SIGNED_CERT",
+      }, how);
+      await looks.promise;
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      clock.advance(3000);
+      await dialing;
+      assert.equal(clock.timers.size, 0, how);
+    }
+  },
+);
 
 testUnless(
   noKernel,
