@@ -109,7 +109,10 @@ function inWords(error: Error, source: Source, hostname: string): unknown {
     );
   }
   if (syscall === "bind" && (code === "EINVAL" || code === "EADDRNOTAVAIL")) {
-    const words = `this host has no address ${source.hostname} now (ip address)`;
+    const unusable = source.family === 6
+      ? ", or may not use it (ip address: tentative, dadfailed)"
+      : " (ip address)";
+    const words = `this host has no address ${source.hostname} now${unusable}`;
     return wireError("EADDRNOTAVAIL", words, error);
   }
   if (code === "EADDRINUSE" || (source.port !== 0 && syscall === "connect" && code === "EINVAL")) {

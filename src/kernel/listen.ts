@@ -31,12 +31,22 @@ export function listenFailure(error: unknown, address: string): unknown {
       { cause: error },
     );
   }
-  return new ListenError(address, reasonOf(error), { cause: error });
+  return new ListenError(address, reasonOf(error, address), { cause: error });
 }
 
-function reasonOf(error: unknown): string {
-  if (error instanceof Deno.errors.AddrNotAvailable) {
-    return "no interface of this host has that address. Give one that it has, or 0.0.0.0 for all";
+/** Whether this host does not have the address, also where that is the cause: it may come yet. */
+export function isNoAddressOfOurs(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return error instanceof Deno.errors.AddrNotAvailable || isNoAddressOfOurs(error.cause);
+}
+
+function reasonOf(error: unknown, address: string): string {
+  if (isNoAddressOfOurs(error)) {
+    return address.includes("[")
+      ? "no interface of this host has that address, or it may not be used: ip address shows it " +
+        "as tentative until it is known to be free, and as dadfailed where it is taken. Give one " +
+        "that can be used, or [::] for all"
+      : "no interface of this host has that address. Give one that it has, or 0.0.0.0 for all";
   }
   if (error instanceof Deno.errors.NotFound) {
     return "its directory does not exist. Create the directory first";

@@ -351,6 +351,37 @@ Deno.test("a route whose queue is in use says so, holds up no other one, and is 
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
 
+Deno.test("a route whose address to listen on is not there yet says so, and is tried again", async () => {
+  await using server = new ReadingServer();
+  using routes = new Routes("");
+  const { directory } = routes;
+  const route = (name: string) => ({ queue: directory.file(`${name}.db`), holdMs: 0 });
+  const toServer = { remote: server.remote };
+  // 192.0.2.0/24 and 2001:db8::/32 are for documentation.
+  routes.write({
+    routes: {
+      "for-server": { ...route("for-server"), remote: "listen://192.0.2.1:4000" },
+      "for-clients": {
+        ...route("for-clients"),
+        ...toServer,
+        relay: { listen: ["tcp://[2001:db8::1]:4000"] },
+      },
+      well: { ...route("well"), ...toServer },
+    },
+  });
+  await using sendq = await routes.run();
+  await sendq.says(
+    /for-server: cannot listen at listen:.*no interface of this host has that address/,
+  );
+  await sendq.says(/for-server: not started, and tried again every 2 s/);
+  await sendq.says(/for-clients: --listen: .*has that address, or it may not be used: .*tentative/);
+  await sendq.says(/for-clients: not started, and tried again every 2 s/);
+  await enqueue(routes, "well", "well");
+  await until("the one that is well", () => server.text === "well\n");
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 1, sendq.stderr);
+});
+
 Deno.test({
   name:
     "a route that is out of descriptors says so, whatever it wanted to open, and is tried again",

@@ -7,6 +7,7 @@ import { restUnlessAborted, unlessAborted } from "../../base/waits.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError, QueueLockedError } from "../../base/errors.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
+import { isNoAddressOfOurs } from "../../kernel/listen.ts";
 import { isOutOfDescriptors } from "../../kernel/wire_error.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
@@ -324,6 +325,8 @@ async function openedUnlessAborted(
 function mayPass(error: unknown): boolean {
   // The port of a relay may be that of a sender on this host that is about to end.
   if (error instanceof Deno.errors.AddrInUse) return true;
+  // At boot IPv6 looks for a second, or longer, whether an address is free; others are leased.
+  if (isNoAddressOfOurs(error)) return true;
   // Whatever was to be opened: files of secrets and the addresses of clients, too.
   if (isOutOfDescriptors(error)) return true;
   // Another one was quicker, or has not ended yet: it is waited for.
