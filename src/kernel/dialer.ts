@@ -11,7 +11,7 @@ import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, loadLibc } from "./libc.ts";
 import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
-import { hasAddress } from "./look_up.ts";
+import { hasAddress, lookUpTurns } from "./look_up.ts";
 import {
   applySocketOptions,
   type ResolvedSocketOptions,
@@ -169,12 +169,11 @@ function connect(
       ended = true;
       reject(signal.reason);
     });
-    if (onLookedUp !== undefined) {
-      void whenLookedUp(hostname, () => {
-        if (!ended) onLookedUp();
-      });
-    }
-    openerFrom(from)({ hostname, port, signal }).then((conn) => {
+    const onKnown = () => {
+      if (!ended) onLookedUp?.();
+    };
+    const asks = onLookedUp !== undefined;
+    inTurn(openerFrom(from), { hostname, port, signal }, asks, onKnown).then((conn) => {
       if (ended) conn.close();
       else resolve(conn);
     }, (error) => reject(describeFailure(error, hostname, port, from))).finally(() => {
@@ -184,9 +183,35 @@ function connect(
   });
 }
 
-/** A failed look-up is not told here: Deno's own fails with it, and ends the attempt. */
-async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<void> {
-  if (isAddress(hostname) || await hasAddress(hostname)) onLookedUp();
+/**
+ * Opens once the name may be looked up. A failed look-up is not told here: Deno's own fails with
+ * it, and ends the attempt.
+ *
+ * @param asks Whether to ask beside it, so that it is known when there is an address.
+ */
+async function inTurn(
+  open: Open,
+  end: Parameters<Open>[0],
+  asks: boolean,
+  onKnown: () => void,
+): Promise<ByteConn> {
+  const { hostname, signal } = end;
+  if (isAddress(hostname)) {
+    onKnown();
+    return await open(end);
+  }
+  const over = await lookUpTurns.next(hostname, signal);
+  if (asks) {
+    void hasAddress(hostname).then((found) => {
+      over(found);
+      if (found) onKnown();
+    }, () => over(false));
+  }
+  try {
+    return await open(end);
+  } finally {
+    if (!asks) over(true);
+  }
 }
 
 /**

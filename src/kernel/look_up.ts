@@ -7,8 +7,15 @@
  * that is granted anyway.
  */
 
+import { onAbort } from "../base/waits.ts";
 import { cString, libc } from "./libc.ts";
 
+/** Each takes two threads, Deno's look-up and ours: some stay free. */
+const AT_ONCE = 12;
+/** Of these names of which the last look-up came to nothing, or does not end. */
+const DOUBTFUL_AT_ONCE = 8;
+/** More are not remembered. */
+const MAX_FAILED = 1000;
 /** `sizeof(struct addrinfo)`: all zero, it asks for every kind of address. */
 const ADDRINFO_BYTES = 48n;
 const POINTER_BYTES = 8n;
@@ -41,3 +48,66 @@ export async function hasAddress(hostname: string): Promise<boolean> {
     libc().free(block);
   }
 }
+
+interface Turn {
+  readonly hostname: string;
+  readonly begin: () => void;
+}
+
+/**
+ * Whose turn it is to look a name up. Each look-up keeps threads of the runtime for as long as the
+ * name servers say nothing, also one that nobody waits for any more, and the runtime has 32 for
+ * everything (deno_facts): syncs of the disk, files, and the look-ups of everybody else.
+ */
+export class LookUpTurns {
+  readonly #waiting = new Set<Turn>();
+  readonly #running = new Set<Turn>();
+  readonly #failed = new Set<string>();
+
+  /**
+   * Waits until a name may be looked up: in order, but for doubtful names, which let others pass.
+   *
+   * @returns To be called once it has been looked up, with what came of it.
+   * @throws The signal's reason.
+   */
+  async next(hostname: string, signal: AbortSignal): Promise<(found: boolean) => void> {
+    signal.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const turn = { hostname, begin: resolve };
+    this.#waiting.add(turn);
+    const forget = onAbort(signal, () => {
+      if (this.#waiting.delete(turn)) reject(signal.reason);
+    });
+    this.#beginThose();
+    try {
+      await promise;
+    } finally {
+      forget();
+    }
+    return (found) => {
+      if (!this.#running.delete(turn)) return;
+      if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
+      if (found) this.#failed.delete(hostname);
+      else this.#failed.add(hostname);
+      this.#beginThose();
+    };
+  }
+
+  #beginThose(): void {
+    const isDoubtful = ({ hostname }: Turn) =>
+      this.#failed.has(hostname) ||
+      [...this.#running].some((running) => running.hostname === hostname);
+    const inOrder = [...this.#waiting];
+    for (const turn of inOrder) if (!isDoubtful(turn)) this.#beginOne(turn, AT_ONCE);
+    for (const turn of inOrder) if (isDoubtful(turn)) this.#beginOne(turn, DOUBTFUL_AT_ONCE);
+  }
+
+  #beginOne(turn: Turn, atOnce: number): void {
+    if (this.#running.size >= atOnce || !this.#waiting.delete(turn)) return;
+    this.#running.add(turn);
+    turn.begin();
+  }
+}
+
+/** Those of this process. */
+export const lookUpTurns: LookUpTurns = new LookUpTurns();

@@ -20,7 +20,11 @@ function etc(name: string, ...lines: string[]): string[] {
   ];
 }
 
-function setup(nameservers: readonly string[], hosts: readonly string[] = []): string[] {
+function setup(
+  nameservers: readonly string[],
+  hosts: readonly string[] = [],
+  options = "timeout:1 attempts:1",
+): string[] {
   return [
     "dir=$(mktemp -d)",
     ...etc("nsswitch.conf", "hosts: files dns"),
@@ -29,7 +33,7 @@ function setup(nameservers: readonly string[], hosts: readonly string[] = []): s
     ...etc(
       "resolv.conf",
       ...nameservers.map((address) => `nameserver ${address}`),
-      "options timeout:1 attempts:1",
+      `options ${options}`,
     ),
     'rm -r "$dir"',
     "ip link add d0 type veth peer name d1",
@@ -80,6 +84,12 @@ testUnless(obstacle, "dialer: a dead nameserver is not taken for a dead server",
   assert.deepEqual((await host.ask(request)).steps, [
     `${NAME} could not be looked up: no nameserver of /etc/resolv.conf could tell (EAI_AGAIN)`,
   ]);
+});
+
+testUnless(obstacle, "dialer: names that nobody looks up leave threads for all else", async () => {
+  await using host = Host.isolated(setup([FIRST], [], "timeout:20 attempts:1"));
+  await host.ask({ do: "dns", hostname: FIRST, answer: "silent" });
+  assert.deepEqual(await host.ask({ do: "crowd", names: 40 }), { steps: ["something else"] });
 });
 
 testUnless(obstacle, "probe: a look-up that takes all the time is named as that", async () => {

@@ -43,6 +43,7 @@ export type Request =
     readonly attempts: number;
   }
   | { readonly do: "dns"; readonly hostname: string; readonly answer: DnsAnswer }
+  | { readonly do: "crowd"; readonly names: number }
   | {
     readonly do: "lookUp";
     readonly hostname: string;
@@ -134,6 +135,26 @@ async function lookUp(request: Request & { do: "lookUp" }): Promise<Answer> {
   return { steps };
 }
 
+/** Dials so many names at a time, and does something else that takes a thread of the runtime. */
+async function crowd(names: number): Promise<Answer> {
+  const steps: string[] = [];
+  const attempts = Array.from({ length: names }, (_, index) => {
+    const dialer = tcpDialer({ hostname: `name${index}.test`, port: 4000 });
+    return dialer.dial(AbortSignal.timeout(60_000), () => {}).catch(() => steps.push("a name"));
+  });
+  await until("questions", () => questions.length >= 8);
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const other = Deno.connect({ hostname: "localhost", port: listener.addr.port });
+  await Promise.race([
+    other.then((conn) => {
+      conn.close();
+      steps.push("something else");
+    }),
+    ...attempts,
+  ]);
+  return { steps };
+}
+
 async function handle(request: Request): Promise<Answer> {
   switch (request.do) {
     case "listen":
@@ -179,6 +200,8 @@ async function handle(request: Request): Promise<Answer> {
     case "dns":
       await serveDns(request.hostname, request.answer, (name) => questions.push(name));
       return {};
+    case "crowd":
+      return await crowd(request.names);
     case "lookUp":
       return await lookUp(request);
   }
