@@ -116,7 +116,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   };
 
   private constructor(parts: ForwarderParts) {
-    const { queue, clock, settings, tenure, logger, database } = parts;
+    const { queue, clock, settings, tenure, held, logger, database } = parts;
     this.queue = queue;
     this.edge = settings.edge ?? queue.path;
     this.to = formatAddress(settings.address);
@@ -180,11 +180,6 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
         warn: (words) => this.#mention("warn", words),
       },
     });
-    // Given back from the last to the first, whichever of them fails: a tenure that nobody
-    // gives back keeps every other forwarder out.
-    const held = new AsyncDisposableStack();
-    held.defer(() => tenure.release());
-    if (parts.ownsQueue) held.defer(() => sending.close(this.#ending.failure));
     held.defer(() => this.#hub.close());
     let doorbell: Doorbell | undefined;
     held.defer(() => doorbell?.stop());
@@ -279,8 +274,16 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       queues: [ownsQueue ? queue : queue.path],
     });
     const opened = ownsQueue ? await OutboundQueue.open(queue, { clock, ...queueOptions }) : queue;
+    const sending = sendingSideOf(opened);
+    // Given back from the last to the first, whichever of them fails: a tenure that nobody
+    // gives back keeps every other forwarder out.
+    const held = new AsyncDisposableStack();
+    let tenure: Tenure | undefined;
+    let ending: Ending | undefined;
+    held.defer(() => tenure?.release());
+    if (ownsQueue) held.defer(() => sending.close(ending?.failure));
     try {
-      const tenure = await sendingSideOf(opened).takeTenure(clock);
+      tenure = await sending.takeTenure(clock);
       const database = new Database({
         address: settings.address,
         // Connections take real time, whatever the queue goes by.
@@ -289,10 +292,12 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
         waitsForStandby: settings.durability === "machine-loss",
       });
       const logger = harmlessLogger(options.logger);
-      const parts = { queue: opened, ownsQueue, tenure, database, settings, clock, random, logger };
-      return new Forwarder(parts);
+      const parts = { queue: opened, held, tenure, database, settings, clock, random, logger };
+      const forwarder = new Forwarder(parts);
+      ending = forwarder.#ending;
+      return forwarder;
     } catch (error) {
-      if (ownsQueue) await opened.close();
+      await held.disposeAsync().catch(() => {});
       throw error;
     }
   }
@@ -422,7 +427,8 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
 
 interface ForwarderParts {
   readonly queue: OutboundQueue;
-  readonly ownsQueue: boolean;
+  /** What is given back with it, by whoever makes it where that fails. */
+  readonly held: AsyncDisposableStack;
   readonly tenure: Tenure;
   readonly database: Database;
   readonly settings: ForwarderSettings;

@@ -1,6 +1,8 @@
 /** What forwarders ask of the edge's file: room on its disk, and that its packets stay in it. */
 import assert from "node:assert/strict";
+import { systemClock } from "../../src/base/clock.ts";
 import { ClosedError, OptionError } from "../../src/base/errors.ts";
+import type { Clock } from "../../src/base/ports.ts";
 import { Forwarder, postgresQueue } from "../../src/postgres/postgres.ts";
 import { serveForwarderStatus } from "../../src/observe/http.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
@@ -66,6 +68,21 @@ Deno.test("a forwarder whose queue is closed ends, also while the cluster is awa
   await assert.rejects(within("it ends", forwarder.closed), ClosedError);
   await forwarder.close().catch(() => {});
   using _lock = await SenderLock.acquire(dir.queue);
+});
+
+Deno.test("a forwarder that cannot be made gives the right to send back", async () => {
+  using dir = new TempDir();
+  const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };
+  // What a program without types may say.
+  const clock = { ...systemClock, nowMs: undefined } as unknown as Clock;
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await assert.rejects(Forwarder.open(queue, { ...options, clock }), TypeError);
+    await queue.enqueue("it is open");
+    using _lock = await SenderLock.acquire(queue.path);
+  }
+  await using forwarder = await Forwarder.open(dir.queue, options);
+  await forwarder.close({ deliverTimeoutMs: 0 });
 });
 
 Deno.test("a file that was taken away is told as long as what it held is forwarded", async () => {
