@@ -13,7 +13,7 @@ import { formatHostPort } from "../base/remote.ts";
 import { rest } from "../base/waits.ts";
 import { type QueueAddress, spellingsOf, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
-import { ConnectionLostError, NoTlsError, PooledError, sqlStateOf } from "./errors.ts";
+import { ConnectionLostError, NoTlsError, PooledError, reasonOf, sqlStateOf } from "./errors.ts";
 import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
@@ -221,7 +221,7 @@ export class Database {
     if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
     if (state === "25006") return new ConnectionLostError(messageOf(error), false);
     if (state !== undefined && !/^(57P|08)/.test(state)) return error;
-    const words = `the connection to the database was lost (${messageOf(error)})`;
+    const words = `the connection to the database was lost (${reasonOf(error)})`;
     return new ConnectionLostError(words, true, { cause: error });
   }
 
@@ -345,7 +345,7 @@ export class Database {
         if (error instanceof NoTlsError || error instanceof PooledError) throw error;
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
         metOlder ||= error instanceof OlderPrimaryError;
-        reasons.push(`${formatHostPort(host.hostname, host.port)}: ${messageOf(error)}`);
+        reasons.push(`${formatHostPort(host.hostname, host.port)}: ${reasonOf(error)}`);
         cause = error;
       }
     }

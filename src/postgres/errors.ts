@@ -71,6 +71,20 @@ export class PooledError extends Error {
   }
 }
 
+/** What the client library says in codes of its own, and with an address that it was not told. */
+const OF_CONNECTIONS: Readonly<Record<string, string>> = {
+  CONNECT_TIMEOUT: "it accepts connections, and nobody can log in: it does not answer",
+  CONNECTION_CLOSED: "the server has ended it",
+  CONNECTION_DESTROYED: "it was given up",
+  CONNECTION_ENDED: "it was given up",
+};
+
+/** Why a connection could not be made, or has ended, in words. */
+export function reasonOf(error: unknown): string {
+  const code: unknown = Object(error).code;
+  return (typeof code === "string" ? OF_CONNECTIONS[code] : undefined) ?? messageOf(error);
+}
+
 /** SQLSTATE of an error that the server has sent; `undefined`: it is none. */
 export function sqlStateOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "PostgresError") return undefined;

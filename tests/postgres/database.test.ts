@@ -64,6 +64,32 @@ for (const [after, welcome] of [["a login", WELCOME], ["nothing", undefined]] as
   });
 }
 
+for (const isWelcome of [false, true]) {
+  const does = isWelcome ? "hangs up on a question" : "lets nobody log in";
+  Deno.test(`a host that ${does} is told of in words`, async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    const database = new Database({
+      address: parseQueueUrl(`postgres://postgres@127.0.0.1:${port}/none/outbox`),
+      ...{ clock: systemClock, answerTimeoutMs: 600_000, waitsForStandby: false },
+    });
+    const words = isWelcome
+      ? /^no primary can be reached \(127\.0\.0\.1:\d+: the server has ended it\)$/
+      : /^no primary can be reached \(127\.0\.0\.1:\d+: it accepts connections, and .* not answer\)$/;
+    const told = assert.rejects(database.ask("SELECT 1", []), { message: words });
+    using host = await listener.accept();
+    if (isWelcome) {
+      const buffer = new Uint8Array(4096);
+      assert((await host.read(buffer) ?? 0) > 0);
+      await host.write(WELCOME);
+      assert((await host.read(buffer) ?? 0) > 0, "the first question");
+      await host.closeWrite();
+    }
+    await within("it is told", told);
+    database.close();
+  });
+}
+
 Deno.test("close before a connection was begun: none is", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const database = new Database({
