@@ -159,6 +159,7 @@ export class Database {
   /** Whole rounds in which only a primary of an older timeline was found, and since when. */
   #older = { rounds: 0, answers: 0 };
   #isClosed = false;
+  #isAway = false;
   /** From then on no answer is waited for longer than that of a small question. */
   #hurryAtMs = Infinity;
 
@@ -171,6 +172,11 @@ export class Database {
 
   get clock(): Clock {
     return this.#options.clock;
+  }
+
+  /** Whether the last question has found nobody who answers. */
+  get isAway(): boolean {
+    return this.#isAway;
   }
 
   /**
@@ -189,6 +195,7 @@ export class Database {
     try {
       const rows = await this.#within(session, text, texts);
       this.#primary.answered(session.index);
+      this.#isAway = false;
       return {
         rows,
         unreplicated: warned.times !== times,
@@ -221,6 +228,7 @@ export class Database {
     if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
     if (state === "25006") return new ConnectionLostError(messageOf(error), false);
     if (state !== undefined && !/^(57P|08)/.test(state)) return error;
+    this.#isAway = true;
     const words = `the connection to the database was lost (${reasonOf(error)})`;
     return new ConnectionLostError(words, true, { cause: error });
   }
@@ -350,6 +358,7 @@ export class Database {
       }
     }
     if (metOlder) this.#older.rounds++;
+    this.#isAway = true;
     await rest(clock, ROUND_MS);
     throw new ConnectionLostError(
       `no primary can be reached (${reasons.join("; ")})`,

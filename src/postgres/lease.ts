@@ -18,7 +18,7 @@
  * then the right is lost: what lies there under an id need not be what was read.
  */
 
-import { restUnlessAborted } from "../base/waits.ts";
+import { restUnlessAborted, unlessAborted } from "../base/waits.ts";
 import type { LeaseStats } from "../base/cluster_stats.ts";
 import { type FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
 import type { Tenure } from "../queue/tenure.ts";
@@ -157,7 +157,8 @@ export class Lease implements Tenure, HeldLease {
       signal?.throwIfAborted();
       try {
         const askedAtMs = clock.nowMs();
-        const row = await table.look();
+        // Whoever is to end waits for no database.
+        const row = await unlessAborted(table.look(), signal);
         if (seen === undefined || !isSame(seen.row, row)) {
           // Not earlier than the answer: the beat may be as young as that.
           seen = { row, sinceMs: clock.nowMs() };
@@ -174,6 +175,7 @@ export class Lease implements Tenure, HeldLease {
           throw new QueueLockedError(path, undefined);
         } else tellChange(`${STANDING_BY}${row.holder} sends from this queue`);
       } catch (error) {
+        signal?.throwIfAborted();
         if (error instanceof QueueLockedError) throw error;
         if (error instanceof Error && error.name === "QueueFileError" && isFinal(error)) {
           throw error;

@@ -44,6 +44,7 @@ export class NumberedCalls {
   readonly #path: string;
   #producer = crypto.randomUUID();
   #last = 0;
+  #hasAsked = false;
   #closeAtMs = Infinity;
   /** Since when answers are missing; `undefined`: none is. */
   #missingSinceMs: number | undefined;
@@ -58,6 +59,11 @@ export class NumberedCalls {
   /** Under which id the database keeps the answers; another one after an unknown outcome. */
   get producer(): string {
     return this.#producer;
+  }
+
+  /** Whether the database may know the producer. */
+  get hasAsked(): boolean {
+    return this.#hasAsked;
   }
 
   /** From now on a lost answer is not asked for without an end. */
@@ -129,6 +135,7 @@ export class NumberedCalls {
   }
 
   #once(text: string, args: readonly unknown[]): Promise<Answer> {
+    this.#hasAsked = true;
     return this.#database.ask(text, [this.#options.name, this.#producer, this.#last + 1, ...args]);
   }
 

@@ -2,6 +2,7 @@ import process from "node:process";
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";
+import { onAbort, unlessAborted } from "../base/waits.ts";
 import { bootMs } from "../kernel/boot_clock.ts";
 import { type Doorbell, type Ringer, ringerOf } from "../queue/doorbell.ts";
 import type { QueuePlace } from "../queue/place.ts";
@@ -148,9 +149,18 @@ export class PostgresPlace implements QueuePlace {
 
   /** Waits for its turn, and takes the lease. */
   async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
+    const stopGivingUp = onAbort(signal, () => this.store.gaveUpWaiting = true);
+    try {
+      // Where the queue was removed: one that was made anew under its name has another lease.
+      await unlessAborted(this.store.state(), signal);
+      return await this.#takeLease(clock, signal);
+    } finally {
+      stopGivingUp();
+    }
+  }
+
+  async #takeLease(clock: Clock, signal: AbortSignal | undefined): Promise<Tenure> {
     const { connection, leaseTtlMs, standBy, path, holder, logger, onStandBy } = this.#options;
-    // Where the queue was removed: one that was made anew under its name has another lease.
-    await this.store.reads.state();
     if (!this.#options.hasChecksums) {
       logger?.warn(
         `Queue ${path}: the database keeps no checksums of its pages, so that what a disk has ` +

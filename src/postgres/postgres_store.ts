@@ -129,6 +129,8 @@ export class PostgresStore implements QueueStore, StoreReads {
   /** Why there is no tenure any more. */
   #lost: FencedError | undefined;
   #cancelKeeping = () => {};
+  /** Whether a wait for the right to send was given up: its end waits for no answer that it can spare. */
+  gaveUpWaiting = false;
 
   constructor(options: PostgresStoreOptions) {
     this.path = options.path;
@@ -439,9 +441,12 @@ export class PostgresStore implements QueueStore, StoreReads {
   async close(): Promise<void> {
     const { database, name } = this.#options;
     this.#cancelKeeping();
+    this.fence = undefined;
+    const ids = [...this.#oldReaders];
+    if (this.#calls.hasAsked || !this.gaveUpWaiting) ids.push(this.#calls.producer);
     try {
-      this.fence = undefined;
-      for (const id of [...this.#oldReaders, this.#calls.producer]) {
+      for (const id of ids) {
+        if (database.isAway) break;
         await database.ask("SELECT sendq.forget($1, $2)", [name, id]);
       }
     } catch {

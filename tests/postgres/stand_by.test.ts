@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { postgresQueue } from "../../src/postgres/postgres.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { LineChild, spawnHere } from "../../lab/child.ts";
 import { LIBC, runHere, Sendq } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { until as untilOf } from "../support/until.ts";
+import { until as untilOf, within } from "../support/until.ts";
+import { LossyProxy } from "./lossy_proxy.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
@@ -157,6 +160,33 @@ Deno.test({
     assert.equal(await sendq.ended(), 0, sendq.stderr);
     assert.match(sendq.stderr, /SIGTERM: stopping/);
     conn.close();
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "who stands by for a database that has fallen silent ends when told"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.makeQueue("outbox");
+    await server.sql("UPDATE sendq.lease SET holder = 'another', ttl_ms = 600000");
+    await using proxy = new LossyProxy(server.port);
+    const told = Promise.withResolvers<string>();
+    const queue = await postgresQueue({
+      url: `postgres://postgres@127.0.0.1:${proxy.port}/postgres/outbox?durability=power-loss`,
+      // Whoever waits for an answer waits for longer than the test.
+      ...{ leaseTtlMs: 600_000, answerTimeoutMs: 600_000, busyTimeoutMs: 600_000 },
+      onStandBy: told.resolve,
+    });
+    const stop = new AbortController();
+    const { signal } = stop;
+    const opening = Sender.open(queue, "tcp://127.0.0.1:9", { closesQueue: true, signal });
+    assert.match(await within("it stands by", told.promise), /standing by: another sends/);
+    proxy.silence();
+    // It looks so often that it is asking by then, or is about to.
+    const reason = new Error("enough");
+    stop.abort(reason);
+    await within("it ends", assert.rejects(opening, (error) => error === reason));
+    await within("the queue is closed", queue.close());
   },
 });
 
