@@ -36,3 +36,23 @@ Deno.test("an open store says once a day that it is there, and no more once it i
   await store.close();
   assert.equal(timer, undefined);
 });
+
+Deno.test("a store that is closed asks a database that is away for nothing more", async () => {
+  for (const isAway of [false, true]) {
+    const asked: string[] = [];
+    const database = {
+      ...{ isAway, clock: { setTimer: () => () => {} }, close() {} },
+      ask(text: string) {
+        asked.push(text);
+        return Promise.resolve({ rows: [], unreplicated: false });
+      },
+    } as unknown as Database;
+    const store = new PostgresStore({
+      clock: systemClock,
+      ...{ database, name: "outbox", queueId: 1, path: "postgres://db/packets/outbox" },
+      ...{ durability: "machine-loss", lossTimeoutMs: 1000 },
+    });
+    await store.close();
+    assert.deepEqual(asked, isAway ? [] : ["SELECT sendq.forget($1, $2)"]);
+  }
+});
