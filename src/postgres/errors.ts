@@ -151,7 +151,7 @@ const PASSING = new Set(["40001", "40P01", "55P03", "57014", "53300", "53200", "
 export function takenOver(path: string, options?: ErrorOptions): FencedError {
   return new FencedError(
     `Queue ${path}: another sender has taken it over, because this one could not renew its ` +
-      "right to send in time. Nothing is lost. Start it again: it waits for its turn.",
+      "right to send in time. Nothing is lost. Started again, it waits for its turn.",
     options,
   );
 }
@@ -161,7 +161,7 @@ export function goneBack(path: string, options?: ErrorOptions): FencedError {
   return new FencedError(
     `Queue ${path}: the database has gone back to an earlier state, which does not know what it ` +
       "has answered this sender. It has ended its connection, and removes nothing: under the ids " +
-      "that it has read there may be other packets now. Start it again: it sends what is there. " +
+      "that it has read there may be other packets now. Started again, it sends what is there. " +
       "Find out whether the database was restored, or failed over without synchronous " +
       "replication; what is missing was acknowledged.",
     options,

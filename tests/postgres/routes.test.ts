@@ -251,6 +251,9 @@ Deno.test({
     child.kill("SIGCONT");
     await daemon.sendq.says(/own: .*another sender has taken it over/);
     await daemon.standsBy("own", successor.child.pid);
+    // It is told once, and nobody is asked for what happens by itself.
+    assert.equal(daemon.sendq.stderr.match(/own: .* has taken it over/g)?.length, 1);
+    assert.doesNotMatch(daemon.sendq.stderr, /Start it again|the next start/);
     await assert.rejects(connect(entry), Deno.errors.ConnectionRefused);
     await daemon.enqueue("file", "four");
     await daemon.enqueue("shared", "five");

@@ -49,8 +49,11 @@ export interface RouteSurroundings {
   readonly stopped: AbortSignal;
   /** Resolves when nobody waits for the end any more. */
   readonly hurried: Promise<unknown>;
-  /** Runs a session to its end. */
-  readonly deliver: (opened: OpenedRoute) => Promise<SessionEnd>;
+  /** Runs a session to its end; the route may begin again after what has ended it. */
+  readonly deliver: (
+    opened: OpenedRoute,
+    beginsAgainAfter: (error: unknown) => boolean,
+  ) => Promise<SessionEnd>;
   /** Told what went wrong. */
   readonly report: (error: unknown, log: RouteLog) => void;
 }
@@ -163,8 +166,9 @@ export class Route {
         if (code !== undefined) return code;
         continue;
       }
-      const { code, error } = await surroundings.deliver(this.#opened);
-      if (!this.#beginsAgainAfter(error, surroundings)) return code;
+      const beginsAgainAfter = (error: unknown) => this.#beginsAgainAfter(error, surroundings);
+      const { code, error } = await surroundings.deliver(this.#opened, beginsAgainAfter);
+      if (!beginsAgainAfter(error)) return code;
       this.#opened = undefined;
       this.#enter({ tone: "busy", headline: "Starting again", detail: explain(error) });
     }

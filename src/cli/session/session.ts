@@ -215,7 +215,8 @@ async function runRoutes(
   const surroundings: RouteSurroundings = {
     stopped,
     hurried,
-    deliver: (opened) => new Session(opened, log, signals).run(),
+    deliver: (opened, beginsAgainAfter) =>
+      new Session(opened, log, signals, beginsAgainAfter).run(),
     report: (error, where) => reportError(where, error, options),
   };
   const runs: Promise<ExitCode>[] = [];
@@ -276,6 +277,7 @@ class Session {
   readonly #log: RouteLog;
   readonly #console: LogConsole;
   readonly #signals: StopSignals;
+  readonly #beginsAgainAfter: (error: unknown) => boolean;
   readonly #view: StatusView;
   readonly #intake: Intake | undefined;
   /** What ended the taking in of packets too soon. */
@@ -287,7 +289,9 @@ class Session {
     { plan, sender, log }: OpenedRoute,
     console: LogConsole,
     signals: StopSignals,
+    beginsAgainAfter: (error: unknown) => boolean,
   ) {
+    this.#beginsAgainAfter = beginsAgainAfter;
     this.#plan = plan;
     this.#sender = sender;
     this.#log = log;
@@ -365,6 +369,13 @@ class Session {
       ? ""
       : `, ${formatPackets(redeliveredPackets)} sent again`;
     const misplaced = this.#sender.queue.misplaced();
+    if (this.#beginsAgainAfter(this.#error)) {
+      // The sender has told the error, and nobody has to start anything.
+      const delivered = `${formatPackets(confirmedPackets)} delivered${again}${undelivered.words}`;
+      this.#log.line("info", `begins again: ${delivered} so far`, fields);
+      tellLost(this.#log, this.#intake);
+      return exitCodeOf(this.#error);
+    }
     if (queue.packets > 0 && misplaced !== undefined) {
       this.#failure ??= misplaced;
       this.#log.error(
