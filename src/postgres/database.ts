@@ -13,7 +13,16 @@ import { formatHostPort } from "../base/remote.ts";
 import { rest } from "../base/waits.ts";
 import { type QueueAddress, spellingsOf, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
-import { ConnectionLostError, NoTlsError, PooledError, reasonOf, sqlStateOf } from "./errors.ts";
+import {
+  checkFit,
+  ConnectionLostError,
+  isUnfit,
+  NoTlsError,
+  PooledError,
+  readOnlyWords,
+  reasonOf,
+  sqlStateOf,
+} from "./errors.ts";
 import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
@@ -40,11 +49,12 @@ const WEAK = "SQ003";
 
 /**
  * That of a primary; `NULL`: it is a standby. And whose connection it is: a pooler, which drops the
- * settings or has others', may give an answer to who has not asked for it.
+ * settings or has others', may give an answer to who has not asked for it. And whether triggers run.
  */
 const TIMELINE = "SELECT CASE WHEN NOT pg_is_in_recovery() " +
   "THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline, " +
-  "current_setting('sendq.connection', true) AS connection";
+  "current_setting('sendq.connection', true) AS connection, " +
+  "current_setting('session_replication_role') AS triggers";
 
 /** What the library is given: it makes nothing of it that could fail. */
 type Argument = string | number | boolean | null;
@@ -149,6 +159,8 @@ class OlderPrimaryError extends Error {}
 
 /** A database, through at most one connection. */
 export class Database {
+  /** Whether the last question has found nobody who answers. */
+  isAway = false;
   readonly #options: DatabaseOptions;
   #session: Promise<Session> | undefined;
   /** The connection that is being opened. */
@@ -159,7 +171,6 @@ export class Database {
   /** Whole rounds in which only a primary of an older timeline was found, and since when. */
   #older = { rounds: 0, answers: 0 };
   #isClosed = false;
-  #isAway = false;
   /** From then on no answer is waited for longer than that of a small question. */
   #hurryAtMs = Infinity;
 
@@ -172,11 +183,6 @@ export class Database {
 
   get clock(): Clock {
     return this.#options.clock;
-  }
-
-  /** Whether the last question has found nobody who answers. */
-  get isAway(): boolean {
-    return this.#isAway;
   }
 
   /**
@@ -195,7 +201,7 @@ export class Database {
     try {
       const rows = await this.#within(session, text, texts);
       this.#primary.answered(session.index);
-      this.#isAway = false;
+      this.isAway = false;
       return {
         rows,
         unreplicated: warned.times !== times,
@@ -226,9 +232,9 @@ export class Database {
     const state = sqlStateOf(error);
     // A server that is going down, or has become a standby, is none to ask again.
     if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
-    if (state === "25006") return new ConnectionLostError(messageOf(error), false);
+    if (state === "25006") return new ConnectionLostError(readOnlyWords(error), false);
     if (state !== undefined && !/^(57P|08)/.test(state)) return error;
-    this.#isAway = true;
+    this.isAway = true;
     const words = `the connection to the database was lost (${reasonOf(error)})`;
     return new ConnectionLostError(words, true, { cause: error });
   }
@@ -350,7 +356,7 @@ export class Database {
         if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
         const state = sqlStateOf(error);
         // What the server refuses by itself is no lost connection.
-        if (error instanceof NoTlsError || error instanceof PooledError) throw error;
+        if (isUnfit(error)) throw error;
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
         metOlder ||= error instanceof OlderPrimaryError;
         reasons.push(`${formatHostPort(host.hostname, host.port)}: ${reasonOf(error)}`);
@@ -358,7 +364,7 @@ export class Database {
       }
     }
     if (metOlder) this.#older.rounds++;
-    this.#isAway = true;
+    this.isAway = true;
     await rest(clock, ROUND_MS);
     throw new ConnectionLostError(
       `no primary can be reached (${reasons.join("; ")})`,
@@ -389,9 +395,7 @@ export class Database {
     const session = this.#trying = this.#connect(host, index, password);
     try {
       const [row] = await this.#within(session, TIMELINE, []);
-      if (row?.["connection"] !== session.id) {
-        throw new PooledError(formatHostPort(host.hostname, host.port));
-      }
+      checkFit(row ?? {}, session.id, formatHostPort(host.hostname, host.port));
       const timeline = row?.["timeline"];
       if (typeof timeline !== "string") throw new Error("it is a standby");
       if (hello !== undefined) await this.#within(session, hello.text, hello.args.map(serialized));

@@ -85,6 +85,44 @@ export function reasonOf(error: unknown): string {
   return (typeof code === "string" ? OF_CONNECTIONS[code] : undefined) ?? messageOf(error);
 }
 
+/** A setting keeps checksums from being written: what was stored would be taken for damaged. */
+export class NoTriggersError extends Error {
+  override readonly name = "NoTriggersError";
+
+  constructor(server: string) {
+    super(
+      `the server ${server} writes no checksums for this user, because session_replication_role ` +
+        "is replica: what is stored would be taken for damaged",
+    );
+  }
+}
+
+/** For a server that takes no changes, of which it does not say why. */
+export function readOnlyWords(error: unknown): string {
+  return `the database takes no changes (${messageOf(error)}): it has become a standby, or ` +
+    "default_transaction_read_only is on there or for this user";
+}
+
+/**
+ * Looks at what a server says of a connection: whose it is, and whether triggers run.
+ *
+ * @throws {PooledError | NoTriggersError} It is none to use.
+ */
+export function checkFit(
+  { connection, triggers }: Readonly<Record<string, unknown>>,
+  id: string,
+  server: string,
+): void {
+  if (connection !== id) throw new PooledError(server);
+  if (triggers === "replica") throw new NoTriggersError(server);
+}
+
+/** Whether a server is there and is none to use, which another try does not change. */
+export function isUnfit(error: unknown): boolean {
+  return error instanceof NoTlsError || error instanceof PooledError ||
+    error instanceof NoTriggersError;
+}
+
 /** SQLSTATE of an error that the server has sent; `undefined`: it is none. */
 export function sqlStateOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "PostgresError") return undefined;
@@ -187,6 +225,12 @@ export function queueErrorOf(error: unknown, path: string): unknown {
   if (error instanceof PooledError) {
     const advice = "Name the server's own address: through a pooler an answer may be that to " +
       "another program's question.";
+    return make("io", error.message, `${NOTHING} ${advice}`);
+  }
+  if (error instanceof NoTriggersError) {
+    const advice =
+      "Take that setting back: ALTER ROLE … RESET session_replication_role, or ALTER " +
+      "DATABASE, or in the server's configuration.";
     return make("io", error.message, `${NOTHING} ${advice}`);
   }
   const state = sqlStateOf(error);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
+import { QueueFileError } from "../../src/base/errors.ts";
 import { parseQueueUrl } from "../../src/postgres/address.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { ConnectionLostError } from "../../src/postgres/errors.ts";
@@ -320,5 +321,42 @@ Deno.test({
       holder.close();
       await tenure.release();
     }
+  },
+});
+
+Deno.test({
+  ...unless(
+    NO_POSTGRES,
+    "a setting that keeps checksums from being written is told, and stores nothing",
+  ),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.makeQueue("outbox");
+    await server.sql("CREATE USER loader IN ROLE sendq_sender");
+    await server.sql("ALTER USER loader SET session_replication_role = replica");
+    const url = `${server.url("outbox", "postgres", "loader")}?durability=power-loss`;
+    await assert.rejects(postgresQueue({ url }), (error) => {
+      assert(error instanceof QueueFileError, String(error));
+      assert.equal(error.reason, "io");
+      assert.match(error.message, /writes no checksums .* session_replication_role .* Take that/);
+      return true;
+    });
+    await server.sql("ALTER USER loader RESET session_replication_role");
+    await using queue = await postgresQueue({ url });
+    await queue.enqueue("one");
+    assert.equal((await queue.read(0, 1024)).length, 1);
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "a user whose transactions are read-only is told so"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.makeQueue("outbox");
+    await server.sql("CREATE USER reader IN ROLE sendq_sender");
+    await server.sql("ALTER USER reader SET default_transaction_read_only = on");
+    const url = `${server.url("outbox", "postgres", "reader")}?durability=power-loss`;
+    await using queue = await postgresQueue({ url, busyTimeoutMs: 0 });
+    await assert.rejects(queue.enqueue("one"), /takes no changes .* default_transaction_read_only/);
   },
 });
