@@ -12,6 +12,8 @@ export interface LeaseStats {
   readonly beatAgeMs: number;
   /** For how long nobody else can have begun; 0: somebody may have, and nothing is sent. */
   readonly validForMs: number;
+  /** Why the last beat was not taken, in words; `null`: it was. */
+  readonly failure: string | null;
 }
 
 /**

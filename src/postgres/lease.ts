@@ -116,6 +116,8 @@ export class Lease implements Tenure, HeldLease {
   #hasLapsed = false;
   #lost: FencedError | undefined;
   #notice = "";
+  /** What the last beat has failed of. */
+  #failure: string | null = null;
   #isReleased = false;
   #beat: number;
   #cancelBeat = () => {};
@@ -215,6 +217,7 @@ export class Lease implements Tenure, HeldLease {
       epoch: this.epoch,
       beatAgeMs: Math.max(0, this.#options.clock.nowMs() - this.#beatAtMs),
       validForMs: Math.max(0, this.validForMs()),
+      failure: this.#failure,
     };
   }
 
@@ -289,7 +292,9 @@ export class Lease implements Tenure, HeldLease {
       let nextMs = this.#options.ttlMs / BEATS;
       try {
         await this.#beatNow();
-      } catch {
+        this.#failure = null;
+      } catch (error) {
+        this.#failure = messageOf(error);
         nextMs = Math.min(LOOK_MS, nextMs);
       }
       if (!this.#isReleased && this.#lost === undefined) this.#beatIn(nextMs);

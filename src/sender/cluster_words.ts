@@ -18,12 +18,13 @@ export function clusterTrouble(cluster: ClusterStats | undefined): Trouble | und
     return cannotStore(`A commit would mean less than it should: ${weakness.words}.`);
   }
   if (lease !== null && lease.validForMs === 0) {
+    const why = lease.failure === null ? "" : ` ${lease.failure.replace(/\.?$/, ".")}`;
     return {
       tone: "bad",
       headline: "May not send",
       detail: `The database has not taken a beat of this sender for ${
         seconds(lease.beatAgeMs)
-      }, so that another one may have begun. It goes on by itself once one is taken.`,
+      }, so that another one may have begun.${why} It goes on by itself once one is taken.`,
     };
   }
   if (replication.state === "blocked") {

@@ -55,12 +55,12 @@ Deno.test("a lease, and what a standby lacks", () => {
 
 Deno.test("what a person has to see to comes first", () => {
   const well: ClusterStats = {
-    lease: { holder: "process 7", epoch: 3, beatAgeMs: 120, validForMs: 2500 },
+    lease: { holder: "process 7", epoch: 3, beatAgeMs: 120, validForMs: 2500, failure: null },
     replication: said({ standbys: [standby("a", "quorum")] }).replication,
     weakness: null,
   };
   const blocked = said({ waitsFor: "ANY 2 (a, b)", standbys: [standby("a", "quorum")] });
-  const lapsed = { holder: "process 7", epoch: 3, beatAgeMs: 4210, validForMs: 0 };
+  const lapsed = { holder: "process 7", epoch: 3, beatAgeMs: 4210, validForMs: 0, failure: null };
   const told = (change: Partial<ClusterStats>) => {
     const trouble = clusterTrouble({ ...well, ...change });
     return trouble && `${trouble.tone}: ${trouble.headline}. ${trouble.detail}`;
@@ -69,6 +69,10 @@ Deno.test("what a person has to see to comes first", () => {
   assert.equal(told({}), undefined);
   assert.equal(told({ lease: null }), undefined);
   assert.match(told({ lease: lapsed }) ?? "", /^bad: May not send\. .* for 4\.2 s, so that/);
+  assert.match(
+    told({ lease: { ...lapsed, failure: "Queue q: the user is no sendq_sender" } }) ?? "",
+    / may have begun\. Queue q: the user is no sendq_sender\. It goes on by itself once one is taken\.$/,
+  );
   assert.equal(
     told({ replication: blocked.replication }),
     "bad: Nothing can be stored. Each commit waits for ANY 2 (a, b), and only 1 is there.",

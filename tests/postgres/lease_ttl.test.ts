@@ -10,6 +10,7 @@ import { sendingSideOf } from "../../src/queue/queue.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { unless } from "../queue/helpers.ts";
 import { ManualClock } from "../support/manual_clock.ts";
+import { until } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 /** A lease in a database that answers at once, unless it is cut off from who asks. */
@@ -101,5 +102,31 @@ Deno.test({
       `SELECT sendq.lease_beat('outbox', ${epoch}, '${tenure}', ${beat}, 7000, '', 'power-loss')`,
     );
     assert.equal(await ttl(), "7000");
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "a beat that the database refuses says why, until one is taken"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.makeQueue("outbox");
+    await server.sql("CREATE USER sender IN ROLE sendq_sender; GRANT sendq_producer TO sender");
+    const url = server.url("outbox", "postgres", "sender");
+    await using queue = await postgresQueue({ url, durability: "power-loss", leaseTtlMs: 500 });
+    const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+    try {
+      const lease = () => sendingSideOf(queue).cluster()?.lease;
+      await until("a beat is taken", () => lease()?.failure === null);
+      await server.sql("REVOKE sendq_sender FROM sender");
+      await until("it is told", () => /GRANT sendq_sender TO sender/.test(lease()?.failure ?? ""));
+      await until("it has lapsed", () => lease()?.validForMs === 0);
+      await server.sql("GRANT sendq_sender TO sender");
+      await until("it is renewed", () => {
+        const { validForMs = 0, failure } = lease() ?? {};
+        return validForMs > 0 && failure === null;
+      });
+    } finally {
+      await tenure.release();
+    }
   },
 });
