@@ -141,14 +141,16 @@ export class Forwarding {
   async run(): Promise<void> {
     const { events } = this.#parts;
     try {
-      while (!this.#isOver()) {
+      for (;;) {
+        if (this.#session === undefined) await this.#look();
+        if (this.#isOver()) break;
         try {
           this.#parts.sending.assertOpen();
           this.#session ??= await this.#begin();
           await this.#step(this.#session);
         } catch (error) {
           this.#session = undefined;
-          if (this.#stopped) return;
+          if (this.#stopped) continue;
           if (isLastingOfQueue(error)) throw error;
           events.failed(error instanceof Error ? error : new Error(String(error)));
           await this.#pause(this.#backoff.nextDelayMs());
@@ -167,6 +169,18 @@ export class Forwarding {
     const { queue } = this.#parts;
     const { packets, waitingPackets } = queue.stats();
     return this.#stopped || (this.#draining && packets === 0 && waitingPackets === 0);
+  }
+
+  /**
+   * Counts what other processes have stored: before the cluster has answered once, nobody listens
+   * for that, because whoever does has packets expire as well.
+   */
+  async #look(): Promise<void> {
+    try {
+      await this.#parts.sending.pollOtherProcesses();
+    } catch {
+      // Whatever comes next fails of it, too.
+    }
   }
 
   async #begin(): Promise<EdgeSession> {

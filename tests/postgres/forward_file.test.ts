@@ -70,6 +70,19 @@ Deno.test("a forwarder whose queue is closed ends, also while the cluster is awa
   using _lock = await SenderLock.acquire(dir.queue);
 });
 
+Deno.test("what others store while the cluster was never there is counted, also by a stop", async () => {
+  using dir = new TempDir();
+  const url = "postgres://nobody@127.0.0.1:1/none/outbox";
+  const forwarder = await Forwarder.open(dir.queue, { url, edge: "plant 7" });
+  await until("the cluster is away", () => forwarder.stats().failures > 0);
+  await using other = await OutboundQueue.open(dir.queue);
+  await other.enqueue("one");
+  await until("it is counted", () => forwarder.stats().queue.packets === 1);
+  await other.enqueue("two");
+  await forwarder.close({ deliverTimeoutMs: 0 });
+  assert.equal(forwarder.stats().queue.packets, 2);
+});
+
 Deno.test("a forwarder that cannot be made gives the right to send back", async () => {
   using dir = new TempDir();
   const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };
