@@ -33,8 +33,7 @@ import {
 } from "../kernel/descriptor.ts";
 import { isOfOneClient } from "../kernel/listen.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
-import { type Arrival, Client, closeOnce, turnAway } from "./client.ts";
-import { JunkLog } from "./junk_log.ts";
+import { type Arrival, Client, closeOnce, JunkLog, turnAway } from "./client.ts";
 import type {
   RelayAddress,
   RelayConnection,
