@@ -68,12 +68,12 @@ Deno.test("run names the route, too", async () => {
     ...more,
   });
   const routes = {
-    plc: route("a.db", { relay: { listen: ["tcp://192.0.2.1:4000"] } }),
-    logs: route("b.db", { remote: "listen://192.0.2.1:4001" }),
+    plc: route("a.db", { relay: { listen: ["tcp://no.invalid:4000"] } }),
+    logs: route("b.db", { remote: "listen://no.invalid:4001" }),
   };
   Deno.writeTextFileSync(dir.file("route.json"), JSON.stringify({ routes }));
   const { code, err } = await runWith(PERMISSIONS, ["run", dir.file("route.json")]);
   assert.equal(code, 1, err);
-  assert.match(err, / error plc: --listen: cannot listen at tcp:\/\/192\.0\.2\.1:4000: /);
-  assert.match(err, / error logs: cannot listen at listen:\/\/192\.0\.2\.1:4001: /);
+  assert.match(err, / error plc: --listen: cannot listen at tcp:\/\/no\.invalid:4000: /);
+  assert.match(err, / error logs: cannot listen at listen:\/\/no\.invalid:4001: /);
 });

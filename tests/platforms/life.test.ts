@@ -10,7 +10,7 @@ import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { until } from "../support/until.ts";
 import { DEBIAN } from "./layouts.ts";
 import { limitObstacle, MemoryLimit } from "./memory_limit.ts";
-import { Place, placeObstacle } from "./place.ts";
+import { CODE, Place, placeObstacle } from "./place.ts";
 
 const QUEUE = "/queue/outbox.db";
 const MIB = 2 ** 20;
@@ -20,7 +20,7 @@ const obstacle = await placeObstacle();
 const RUN = [
   ...["run", "--quiet", "--no-prompt", "--cached-only", "--allow-net"],
   ...["--allow-read=/queue", "--allow-write=/queue", `--allow-ffi=${DEBIAN.granted}`],
-  "/sendq/src/cli/main.ts",
+  `${CODE}/src/cli/main.ts`,
 ];
 const send = (remote: string, ...more: string[]) => [
   ...[...RUN, "send", remote, "--queue", QUEUE, "--hold", "100ms"],

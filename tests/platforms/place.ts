@@ -15,21 +15,26 @@ import type { MemoryLimit } from "./memory_limit.ts";
 export const UID = 20_017;
 
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const CODE = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+/**
+ * Where the code is, and where it is seen in a place: what was compiled for this path, as an image
+ * has it compiled for its own, is used there. Otherwise each start compiles all of it anew, which
+ * takes twice the memory.
+ */
+export const CODE: string = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
 
 /** Lines of shell: mounts, in a mount namespace that ends with the process, and then the program. */
 const ENTER = [
   "set -e",
-  'root="$1"; deno="$2"; cache="$3"; code="$4"; volume="$5"; user="$6"; shift 6',
+  'root="$1"; deno="$2"; cache="$3"; code="$4"; at="$5"; volume="$6"; user="$7"; shift 7',
   'mount --bind "$root" "$root"',
   'mount --bind "$deno" "$root/usr/bin/deno"',
   'mount --bind "$cache" "$root/deno-dir"',
-  'mount --bind "$code" "$root/sendq"',
+  'mount --bind "$code" "$root$at"',
   'mount --bind "$volume" "$root/queue"',
   'for name in null zero full random urandom; do mount --bind "/dev/$name" "$root/dev/$name"; done',
   // Other users' processes cannot be seen.
   'mount -t proc -o hidepid=2,nosuid,nodev,noexec proc "$root/proc"',
-  'for path in "" /deno-dir /sendq /usr/bin/deno; do mount -o remount,bind,ro "$root$path"; done',
+  'for path in "" /deno-dir "$at" /usr/bin/deno; do mount -o remount,bind,ro "$root$path"; done',
   // The three rights are those to enter it; with the user they are gone.
   "exec setpriv --no-new-privs --inh-caps=-all" +
   " --bounding-set=-all,+sys_chroot,+setuid,+setgid" +
@@ -80,7 +85,7 @@ export class Place implements Disposable {
 
   /**
    * @param layout How it is laid out.
-   * @param code What is `/sendq` in it. @default {the repository}
+   * @param code What is seen there as `CODE`. @default {the repository}
    */
   constructor(layout: Layout, code: string = CODE) {
     this.layout = layout;
@@ -89,7 +94,9 @@ export class Place implements Disposable {
     const root = `${this.#dir}/root`;
     Deno.mkdirSync(root);
     layOut(layout, root, librariesOfDeno());
-    for (const path of ["deno-dir", "sendq", "queue"]) Deno.mkdirSync(`${root}/${path}`);
+    for (const path of ["/deno-dir", CODE, "/queue"]) {
+      Deno.mkdirSync(`${root}${path}`, { recursive: true });
+    }
     const targets = ["null", "zero", "full", "random", "urandom"].map((name) => `dev/${name}`);
     for (const path of ["usr/bin/deno", ...targets]) Deno.writeTextFileSync(`${root}/${path}`, "");
     Deno.mkdirSync(this.volume);
@@ -104,7 +111,7 @@ export class Place implements Disposable {
   /**
    * Starts Deno in it, as its process number 1.
    *
-   * @param args Arguments of `deno`. The code is `/sendq`, the volume `/queue`.
+   * @param args Arguments of `deno`. The code is `CODE`, the volume `/queue`.
    * @param options `stderr`: a file for it, instead of being heard; `limit`: how much
    *   memory it may have.
    */
@@ -129,7 +136,7 @@ export class Place implements Disposable {
         ...["-ec", outside, "sh", options.limit?.processes ?? "", options.stderr ?? ""],
         ...NAMESPACES,
         ...["sh", "-c", ENTER, "sh"],
-        ...[`${this.#dir}/root`, Deno.execPath(), packageCache(), this.#code, this.volume],
+        ...[`${this.#dir}/root`, Deno.execPath(), packageCache(), this.#code, CODE, this.volume],
         String(UID),
         ...["/usr/bin/deno", ...args],
       ],
@@ -150,7 +157,7 @@ export class Place implements Disposable {
   ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
     await using program = this.start([
       ...["run", "--quiet", "--no-prompt", "--cached-only", ...permissions],
-      ...["/sendq/src/cli/main.ts", ...args],
+      ...[`${CODE}/src/cli/main.ts`, ...args],
     ]);
     const code = await program.runWith(input);
     return { code, out: program.stdout, err: program.stderr };

@@ -23,13 +23,15 @@ export class ScriptedServer implements AsyncDisposable {
 
   /** A port that refuses connections, for now. */
   static freePort(): number {
-    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    using listener = listenAnywhere();
     return listener.addr.port;
   }
 
   /** Starts listening on loopback; on the port of before after a {@linkcode stop}. */
   start(): this {
-    const listener = Deno.listen({ hostname: "127.0.0.1", port: this.#port });
+    const listener = this.#port === 0
+      ? listenAnywhere()
+      : Deno.listen({ hostname: "127.0.0.1", port: this.#port });
     this.#listener = listener;
     this.#port = listener.addr.port;
     (async () => {
@@ -102,6 +104,22 @@ export class ScriptedServer implements AsyncDisposable {
     this.#over.resolve(undefined);
     for (const connection of this.#open) connection.close();
     return Promise.resolve();
+  }
+}
+
+/**
+ * Listens at a port that is free: none of those that the kernel gives of its own accord to whoever
+ * listens or connects (32768 and above). One of them that is left for a while is soon somebody
+ * else's, and then it does not refuse connections, or is not had back.
+ */
+function listenAnywhere(): Deno.TcpListener {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 22_000);
+    try {
+      return Deno.listen({ hostname: "127.0.0.1", port });
+    } catch (error) {
+      if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    }
   }
 }
 
