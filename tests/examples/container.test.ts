@@ -107,7 +107,7 @@ for (const { name, layout } of images) {
       assert.ok(success, new TextDecoder().decode(stderr));
       Deno.chmodSync(dir.path, 0o755);
 
-      using place = new Place(layout, dir.path);
+      using place = new Place(layout, dir.path, "/sendq");
       const port = ScriptedServer.freePort();
       const address = { hostname: "127.0.0.1", port: ScriptedServer.freePort() };
       const words = [

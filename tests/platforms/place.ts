@@ -82,19 +82,22 @@ export class Place implements Disposable {
   readonly layout: Layout;
   readonly #dir: string = Deno.makeTempDirSync({ prefix: "sendq-place-" });
   readonly #code: string;
+  readonly #at: string;
 
   /**
    * @param layout How it is laid out.
-   * @param code What is seen there as `CODE`. @default {the repository}
+   * @param code The code in it. @default {the repository}
+   * @param at Where it is seen there. @default {CODE}
    */
-  constructor(layout: Layout, code: string = CODE) {
+  constructor(layout: Layout, code: string = CODE, at: string = CODE) {
     this.layout = layout;
     this.#code = code;
+    this.#at = at;
     Deno.chmodSync(this.#dir, 0o755);
     const root = `${this.#dir}/root`;
     Deno.mkdirSync(root);
     layOut(layout, root, librariesOfDeno());
-    for (const path of ["/deno-dir", CODE, "/queue"]) {
+    for (const path of ["/deno-dir", at, "/queue"]) {
       Deno.mkdirSync(`${root}${path}`, { recursive: true });
     }
     const targets = ["null", "zero", "full", "random", "urandom"].map((name) => `dev/${name}`);
@@ -111,7 +114,7 @@ export class Place implements Disposable {
   /**
    * Starts Deno in it, as its process number 1.
    *
-   * @param args Arguments of `deno`. The code is `CODE`, the volume `/queue`.
+   * @param args Arguments of `deno`. The code is where it was told to be, the volume `/queue`.
    * @param options `stderr`: a file for it, instead of being heard; `limit`: how much
    *   memory it may have.
    */
@@ -136,7 +139,14 @@ export class Place implements Disposable {
         ...["-ec", outside, "sh", options.limit?.processes ?? "", options.stderr ?? ""],
         ...NAMESPACES,
         ...["sh", "-c", ENTER, "sh"],
-        ...[`${this.#dir}/root`, Deno.execPath(), packageCache(), this.#code, CODE, this.volume],
+        ...[
+          `${this.#dir}/root`,
+          Deno.execPath(),
+          packageCache(),
+          this.#code,
+          this.#at,
+          this.volume,
+        ],
         String(UID),
         ...["/usr/bin/deno", ...args],
       ],
@@ -157,7 +167,7 @@ export class Place implements Disposable {
   ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
     await using program = this.start([
       ...["run", "--quiet", "--no-prompt", "--cached-only", ...permissions],
-      ...[`${CODE}/src/cli/main.ts`, ...args],
+      ...[`${this.#at}/src/cli/main.ts`, ...args],
     ]);
     const code = await program.runWith(input);
     return { code, out: program.stdout, err: program.stderr };
