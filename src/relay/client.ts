@@ -1,5 +1,5 @@
-import type { Clock, Logger } from "../base/ports.ts";
 import { BackgroundWriter } from "../base/background_writer.ts";
+import type { Clock, Logger } from "../base/ports.ts";
 import type { PacketSplitter } from "../framing/splitter.ts";
 import { InputPump, type InputPumpOptions } from "../framing/input_pump.ts";
 import type { AcceptedEnd } from "../kernel/accepted_end.ts";

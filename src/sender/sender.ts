@@ -471,13 +471,13 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Grows with each. An outage, a cluster, and who waits for a server that may not connect, have
-   * something new to say at any time.
+   * Grows with each. An outage, a cluster, and who may not connect to where a server is waited for,
+   * have something new to say at any time.
    */
   #changes(): number {
     const queue = sendingSideOf(this.queue);
-    const isOpen = this.outage !== undefined || this.#dialer.turnedAway !== undefined;
-    if (isOpen || queue.cluster()) return NaN;
+    const mayBeAway = this.state !== "connected" && this.#dialer.turnedAway !== undefined;
+    if (this.outage !== undefined || mayBeAway || queue.cluster()) return NaN;
     return this.#supervisor.changes + this.#toldStatuses + queue.changes;
   }
 

@@ -580,35 +580,43 @@ Deno.test("a queue in a directory that is a link: the flags that it asks for are
 
 const NO_PRLIMIT = await leftOutWithout("prlimit", "--version");
 
-Deno.test({
-  name: `a file that may not grow ends no process: it waits as on a full disk${NO_PRLIMIT}`,
-  ignore: NO_PRLIMIT !== "",
-  fn: async () => {
-    using dir = new TempDir();
-    const limit = async (pid: number, bytes: string) => {
-      const args = [`--pid=${pid}`, `--fsize=${bytes}:`];
-      assert((await new Deno.Command("prlimit", { args }).output()).success);
-    };
-    const room = `${dir.queue}.room`;
-    await using program = new Sendq(
-      [...sendPermissions("tcp://127.0.0.1:1", dir.queue), `--allow-write=${room}`],
-      ["send", "tcp://127.0.0.1:1", "--queue", dir.queue, "--deliver-timeout", "0s"],
-    );
-    await program.write("first\n");
-    await until("it is stored", async () => {
-      try {
-        return await packetsIn(dir.queue) === 1;
-      } catch {
-        return false;
-      }
-    });
-    await limit(program.child.pid, "1000000");
-    const written = program.write(`${"x".repeat(99)}\n`.repeat(20_000)).catch(() => {});
-    await program.says(/may not grow any further \(EFBIG\).*Trying again/);
-    await limit(program.child.pid, "100000000");
-    await written;
-    await until("the rest is stored", async () => await packetsIn(dir.queue) === 20_001);
-    program.child.kill("SIGTERM");
-    assert.equal(await program.ended(), 75, program.stderr);
-  },
-});
+const sendToNobody = ["send", "tcp://127.0.0.1:1"];
+const toNoCluster = ["--to", "postgres://user@127.0.0.1:1/packets/outbox"];
+const forwardToNobody = ["forward", "--input", "lines", ...toNoCluster];
+
+for (const command of [sendToNobody, forwardToNobody]) {
+  Deno.test({
+    name: `${
+      command[0]
+    }: a file that may not grow ends no process: it waits as on a full disk${NO_PRLIMIT}`,
+    ignore: NO_PRLIMIT !== "",
+    fn: async () => {
+      using dir = new TempDir();
+      const limit = async (pid: number, bytes: string) => {
+        const args = [`--pid=${pid}`, `--fsize=${bytes}:`];
+        assert((await new Deno.Command("prlimit", { args }).output()).success);
+      };
+      const room = `${dir.queue}.room`;
+      await using program = new Sendq(
+        [...sendPermissions("tcp://127.0.0.1:1", dir.queue), `--allow-write=${room}`],
+        [...command, "--queue", dir.queue, "--deliver-timeout", "0s"],
+      );
+      await program.write("first\n");
+      await until("it is stored", async () => {
+        try {
+          return await packetsIn(dir.queue) === 1;
+        } catch {
+          return false;
+        }
+      });
+      await limit(program.child.pid, "1000000");
+      const written = program.write(`${"x".repeat(99)}\n`.repeat(20_000)).catch(() => {});
+      await program.says(/may not grow any further \(EFBIG\).*Trying again/);
+      await limit(program.child.pid, "100000000");
+      await written;
+      await until("the rest is stored", async () => await packetsIn(dir.queue) === 20_001);
+      program.child.kill("SIGTERM");
+      assert.equal(await program.ended(), 75, program.stderr);
+    },
+  });
+}

@@ -37,7 +37,7 @@ import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";
 import { type Intake, LAST_WORDS_MS, settled, stopIntake } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
 import { endWith, every, Undelivered } from "../session/session.ts";
-import { StopSignals } from "../session/signals.ts";
+import { SizeLimit, StopSignals } from "../session/signals.ts";
 import { checkToken, listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { queueFields } from "../session/status_view.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
@@ -169,6 +169,7 @@ async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
   const { logFormat: format } = options;
   const log = LogConsole.on(io, { format, level: logLevelOf(options), live: false });
   try {
+    using _limit = new SizeLimit();
     await using forwarder = await open(options, log);
     let isOpen = true;
     const end = () => isOpen = false;

@@ -100,9 +100,9 @@ async function importPackets(
   });
   using source = openSource(file, io);
   const lines = linesOf(source, 2 * maxPacketBytes + FIELDS_BYTES);
+  using _limit = new SizeLimit();
   await using queue = dryRun ? undefined : await open(path, options);
   const log = LogConsole.on(io, { format: "text", level: "info", live: false });
-  using _limit = new SizeLimit();
   using signals = new StopSignals();
   const stop = new AbortController();
   const stopped = signals.first.then((signal) => {
